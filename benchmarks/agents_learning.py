@@ -1,0 +1,141 @@
+"""Learning curves end points: rlkit against a peer on the same environments, seeds, steps and settings.
+
+One JSON per finished run under `benchmarks/results/learning/`, so the table adds up over several sittings:
+
+    python benchmarks/agents_learning.py run --library sb3 --task ddpg_pendulum --seeds 0-9
+    python benchmarks/agents_learning.py run --library rlkit --task ddpg_pendulum --seeds 0-9
+    python benchmarks/agents_learning.py table
+
+Each run is one thread, trains from scratch and is evaluated without exploration on fresh episodes whose seeds
+depend on the run's seed only. The score of a seed is its mean evaluation return.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+RESULTS = Path(__file__).parent / "results" / "learning"
+
+
+@dataclass(frozen=True)
+class LearningTask:
+    """One environment, one budget and one set of hyperparameters, given to every library alike."""
+
+    agent: str
+    env: str
+    total_steps: int
+    eval_episodes: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+# Hyperparameters under rlkit's names; `sb3_arguments` translates them. Networks are 256x256 everywhere.
+TASKS = {
+    "ddpg_pendulum": LearningTask(
+        "ddpg", "Pendulum-v1", 20_000, 50,
+        {"learning_rate": 1e-3, "gamma": 0.98, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
+         "learning_starts": 1_000, "noise": "gaussian", "noise_sigma": 0.1},
+    ),
+    "ddpg_mountaincarcontinuous": LearningTask(
+        "ddpg", "MountainCarContinuous-v0", 50_000, 50,
+        {"learning_rate": 1e-3, "gamma": 0.99, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
+         "learning_starts": 1_000, "noise": "ornstein-uhlenbeck", "noise_sigma": 0.5},
+    ),
+    "ddpg_halfcheetah": LearningTask(
+        "ddpg", "HalfCheetah-v5", 30_000, 10,
+        {"learning_rate": 1e-3, "gamma": 0.99, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
+         "learning_starts": 10_000, "noise": "gaussian", "noise_sigma": 0.1},
+    ),
+}  # fmt: skip
+
+
+def evaluation_seed(seed: int) -> int:
+    """Seed of the first evaluation episode; later episodes continue the environment's own generator."""
+    return 10_000 + seed
+
+
+def sb3_returns(task: LearningTask, seed: int) -> list[float]:
+    """Train stable-baselines3's algorithm; return its evaluation returns."""
+    import gymnasium as gym
+    import numpy as np
+    import stable_baselines3 as sb3
+    import torch
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+
+    torch.set_num_threads(1)
+    settings = task.settings
+    env = gym.make(task.env)
+    size = env.action_space.shape
+    noise_class = {"gaussian": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}[settings["noise"]]
+    model = getattr(sb3, task.agent.upper())(
+        "MlpPolicy", env, seed=seed, device="cpu",
+        policy_kwargs={"net_arch": [256, 256]},
+        action_noise=noise_class(np.zeros(size), settings["noise_sigma"] * np.ones(size)),
+        **{name: settings[name] for name in ("learning_rate", "gamma", "batch_size", "tau", "buffer_size", "learning_starts")},
+    )  # fmt: skip
+    model.learn(task.total_steps)
+    eval_env = Monitor(gym.make(task.env))
+    eval_env.reset(seed=evaluation_seed(seed))
+    returns, _ = evaluate_policy(model, eval_env, task.eval_episodes, return_episode_rewards=True)
+    return [float(value) for value in returns]
+
+
+LIBRARIES = {"sb3": sb3_returns}
+
+
+def seed_list(text: str) -> list[int]:
+    """`0-9` or `0,3,5` as a list of seeds."""
+    first, dash, last = text.partition("-")
+    return list(range(int(first), int(last) + 1)) if dash else [int(part) for part in text.split(",")]
+
+
+def run(library: str, task_name: str, seeds: list[int]) -> None:
+    """Train every seed that has no result file yet."""
+    task = TASKS[task_name]
+    for seed in seeds:
+        target = RESULTS / task_name / f"{library}-s{seed}.json"
+        if target.exists():
+            continue
+        start = time.perf_counter()
+        returns = LIBRARIES[library](task, seed)
+        packages = ["torch", "numpy", "gymnasium", "stable-baselines3"]
+        record = {
+            "task": task_name, "library": library, "seed": seed, "env": task.env, "total_steps": task.total_steps,
+            "settings": task.settings, "mean_return": sum(returns) / len(returns), "returns": returns,
+            "seconds": round(time.perf_counter() - start, 1), "threads": 1, "machine": platform.processor() or platform.machine(),
+            "versions": {name: version(name) for name in packages}, "command": " ".join(["python", *sys.argv]),
+        }  # fmt: skip
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        partial.write_text(json.dumps(record))
+        partial.rename(target)
+        print(f"{task_name} {library} seed {seed}: {record['mean_return']:.1f} in {record['seconds']} s", flush=True)
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    runner = commands.add_parser("run", help="train the seeds that have no result yet")
+    runner.add_argument("--library", choices=sorted(LIBRARIES), required=True)
+    runner.add_argument("--task", choices=sorted(TASKS), required=True)
+    runner.add_argument("--seeds", type=seed_list, required=True)
+    arguments = parser.parse_args()
+    run(arguments.library, arguments.task, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()

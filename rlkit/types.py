@@ -1,0 +1,156 @@
+"""The words every floor shares: transitions, tasks, and the protocols agents and learners follow.
+
+Axis letters: N parallel environments, B batch, T time, A actions, O one observation. Every array has a leading
+axis N (or B), also for one environment. Observations may be arrays, dicts or tuples of observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import gymnasium
+
+Array: TypeAlias = npt.NDArray[Any]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Obs: TypeAlias = "Array | dict[str, Obs] | tuple[Obs, ...]"
+Metrics: TypeAlias = Mapping[str, float]
+"""Numbers by `group/name`, e.g. `train/critic_loss`; hooks write them, agents only return them."""
+State: TypeAlias = dict[str, Any]
+"""A tree of dicts, lists, tuples, plain values, numpy arrays and torch tensors: what `rlkit.checkpoint` can store."""
+Carry: TypeAlias = Any
+"""What an agent remembers between two calls of `act`; `()` for agents without memory."""
+
+
+@dataclass(frozen=True)
+class FiniteMDP:
+    """Transition arrays of a finite Markov decision process (Sutton and Barto 2018, equation 3.2).
+
+    Shapes: `probability` [S, A, S], `reward` [S, A, S] expected reward of that transition, `terminal` bool [S],
+    `start` [S] distribution of the first state.
+    """
+
+    probability: Array
+    reward: Array
+    terminal: Bools
+    start: Array
+
+
+@dataclass(frozen=True)
+class Task:
+    """All an agent is told when it is built; the API fills it from the environments."""
+
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    num_envs: int = 1
+    total_steps: int = 1
+    seed: int = 0
+    device: str = "cpu"
+    model: FiniteMDP | None = None
+    dynamics: object | None = None
+    frame_stack: int = 1
+    encoder: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of N environments.
+
+    `next_obs` is the TRUE successor, also in rows whose episode ended. `terminated` cuts the bootstrap; `truncated`
+    only ends the trace. `extras` holds what `act` returned besides the action, each with leading axis N.
+    """
+
+    obs: Obs  # [N, *O]
+    action: Array  # [N, *A]
+    reward: Floats  # [N]
+    next_obs: Obs  # [N, *O]
+    terminated: Bools  # [N]
+    truncated: Bools  # [N]
+    action_mask: Bools | None = None  # [N, A], or [N, sum(nvec)] for MultiDiscrete
+    next_action_mask: Bools | None = None
+    extras: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> Bools:
+        """Rows whose episode ended in this step, bool [N]."""
+        return self.terminated | self.truncated
+
+
+class Actor(Protocol):
+    """What evaluation, checkpoints and the command line need of an agent."""
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Carry of `num_envs` fresh episodes."""
+
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """Carry with the rows in `ended` (bool [N]) as in a fresh episode."""
+
+    def act(
+        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """Actions [N, *A] in the environment's units, the next carry, and extras for the transition.
+
+        Changes nothing but the carry it returns: same inputs and generator state, same action.
+        """
+
+    def policy_state(self) -> State:
+        """Weights: enough to act."""
+
+    def load_policy_state(self, state: State) -> None:
+        """Restore what `policy_state` returned."""
+
+
+@runtime_checkable
+class Agent(Actor, Protocol):
+    """What the loop drives: act, observe, update."""
+
+    def observe(self, step: Transition, carry: Carry) -> None:
+        """Store one step of N environments. `carry` is what the next `act` receives, read-only."""
+
+    def update(self) -> Metrics:
+        """Learn if learning is due; `{}` when nothing was due."""
+
+    def training_state(self) -> State:
+        """Optimisers, replay, counters, generators: all that training needs besides `policy_state`."""
+
+    def load_training_state(self, state: State) -> None:
+        """Restore what `training_state` returned."""
+
+
+@runtime_checkable
+class SelfDriven(Actor, Protocol):
+    """An agent that owns its loop: the compiled tabular engine, a stable-baselines3 algorithm."""
+
+    def train_on(self, task: Task, make_env: Callable[[], Any], until_step: int, hook: Callable[[Any], None]) -> None:
+        """Train until `until_step` env steps in total; call again to go on. See `rlkit.loop` for `hook`."""
+
+    def training_state(self) -> State:
+        """Complete whenever the hook fires."""
+
+    def load_training_state(self, state: State) -> None:
+        """Restore what `training_state` returned."""
+
+
+class Learner(Protocol):
+    """What `loop.fit` drives: self-supervised objectives and detectors."""
+
+    def learn(self, batch: Any) -> Metrics:
+        """Exactly one update from given data."""
+
+    def policy_state(self) -> State:
+        """Weights: enough to use the encoder or detector."""
+
+    def load_policy_state(self, state: State) -> None:
+        """Restore what `policy_state` returned."""
+
+    def training_state(self) -> State:
+        """All the rest."""
+
+    def load_training_state(self, state: State) -> None:
+        """Restore what `training_state` returned."""
