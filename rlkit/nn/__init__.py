@@ -1,0 +1,1 @@
+"""Networks: multilayer perceptrons, and what makes their updates fast."""

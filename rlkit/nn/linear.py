@@ -1,0 +1,160 @@
+"""Matrix products of a fully connected layer, and the one place that decides which library computes them.
+
+Two libraries serve float32 on a processor. MKL is behind every ordinary torch product; on AMD processors it takes a
+256-bit path. oneDNN uses 512-bit registers there and fuses the ReLU, but torch offers it for one linear layer only
+through a private operator, and needs a copy to write where a weight gradient belongs. So there are three choices:
+
+    mkl      every product by MKL
+    mixed    forward and input gradient by oneDNN, weight gradient by MKL
+    onednn   every product by oneDNN
+
+A probe checks once per process that the operator exists and is right, and which choice is clearly fastest. The
+libraries round differently, so a resumed run must take the path its first part took: save `matmul_backend()` and
+restore it with `set_matmul_backend`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Literal, TypeAlias, cast, get_args
+
+import torch
+from torch import Tensor
+
+from rlkit.errors import UsageError
+
+Backend: TypeAlias = Literal["mkl", "mixed", "onednn"]
+
+# Below this width oneDNN falls to slow kernels, and MKL is better with the transposed product (see `weight_gradient`).
+THIN = 64
+# A switch of library changes the rounding of every run, so it must buy something.
+PROBE_MARGIN = 1.05
+
+_chosen: Backend | None = None
+
+
+def matmul_backend() -> Backend:
+    """Which library computes wide float32 products on the CPU; probes on the first call (about 50 ms)."""
+    global _chosen
+    if _chosen is None:
+        _chosen = probe()
+    return _chosen
+
+
+def set_matmul_backend(name: str) -> None:
+    """Force the choice, so that a resumed run repeats its bits.
+
+    Raises:
+        UsageError: the name is unknown, or this torch build or processor cannot do it.
+    """
+    global _chosen
+    allowed = get_args(Backend)
+    if name not in allowed:
+        raise UsageError(f"matmul backend is {name!r}, allowed: {', '.join(allowed)}")
+    if name != "mkl" and not onednn_works():
+        raise UsageError(
+            f"matmul backend {name!r} does not work with this torch build or processor.\n"
+            "Use 'mkl'; results then differ from the first run by rounding."
+        )
+    _chosen = cast(Backend, name)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False) -> Tensor:
+    """The layer's output x W^T + b, [B, out], with the ReLU applied where asked."""
+    if _goes_to_onednn(x, weight):
+        return _onednn(x, weight, bias, "relu" if relu else "none")
+    y = torch.addmm(bias, x, weight.t())
+    return y.relu_() if relu else y
+
+
+def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """Gradient [B, in] of the layer's input, given the gradient [B, out] of its output."""
+    if _goes_to_onednn(gradient, weight):
+        return _onednn(gradient, weight.t(), None, "none")
+    if _is_thin(weight):
+        return torch.mm(weight.t(), gradient.t()).t()
+    return torch.mm(gradient, weight)
+
+
+def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> None:
+    """Write the gradient [out, in] of the layer's weight into `out`."""
+    if matmul_backend() == "onednn" and _goes_to_onednn(x, out):
+        out.copy_(_onednn(gradient.t(), x.t(), None, "none"))
+    elif _is_thin(out):
+        # The same product transposed: MKL needs half to a fifth of the time with the long side last.
+        out.copy_(torch.mm(x.t(), gradient).t())
+    else:
+        torch.mm(gradient.t(), x, out=out)
+
+
+def probe() -> Backend:
+    """The choice for this machine: one with oneDNN only where it is right and `PROBE_MARGIN` times faster than MKL."""
+    if not onednn_works():
+        return "mkl"
+    seconds = layer_seconds()
+    fastest = min(seconds, key=lambda backend: seconds[backend])
+    return fastest if seconds["mkl"] >= PROBE_MARGIN * seconds[fastest] else "mkl"
+
+
+def onednn_works() -> bool:
+    """Whether torch's private oneDNN linear exists here and gives the right numbers in all three products."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 256, 256, generator=generator)
+    bias = torch.randn(256, generator=generator)
+    try:
+        with torch.inference_mode():
+            pairs = (
+                (_onednn(x, weight, bias, "relu"), torch.addmm(bias, x, weight.t()).relu_()),
+                (_onednn(x, weight.t(), None, "none"), torch.mm(x, weight)),
+                (_onednn(x.t(), weight.t(), None, "none"), torch.mm(x.t(), weight)),
+            )
+    except (AttributeError, RuntimeError, NotImplementedError):  # what torch raises for an absent or unsupported op
+        return False
+    return all(torch.allclose(found, right, atol=1e-3) for found, right in pairs)
+
+
+def layer_seconds(repetitions: int = 12) -> dict[Backend, float]:
+    """Least seconds of the three products of one 256x256 layer and 256 rows, by backend, taken in turns.
+
+    The operands change from turn to turn: in an update no product finds its operands in the nearest cache.
+    """
+    generator = torch.Generator().manual_seed(0)
+    operands = torch.randn(4, 2, 256, 256, generator=generator)
+    bias, out = operands[0, 0, 0], torch.empty(256, 256)
+    products: list[tuple[str, Callable[[Tensor, Tensor], object]]] = [
+        ("forward mkl", lambda x, weight: torch.addmm(bias, x, weight.t()).relu_()),
+        ("forward onednn", lambda x, weight: _onednn(x, weight, bias, "relu")),
+        ("input mkl", lambda x, weight: torch.mm(x, weight)),
+        ("input onednn", lambda x, weight: _onednn(x, weight.t(), None, "none")),
+        ("weight mkl", lambda x, gradient: torch.mm(gradient.t(), x, out=out)),
+        ("weight onednn", lambda x, gradient: out.copy_(_onednn(gradient.t(), x.t(), None, "none"))),
+    ]
+    least = {name: math.inf for name, _ in products}
+    with torch.inference_mode():
+        for turn in range(repetitions):
+            for index, (name, product) in enumerate(products):
+                x, other = operands[(turn + index) % len(operands)]
+                start = time.perf_counter()
+                product(x, other)
+                least[name] = min(least[name], time.perf_counter() - start)
+    before = {library: least[f"forward {library}"] + least[f"input {library}"] for library in ("mkl", "onednn")}
+    return {
+        "mkl": before["mkl"] + least["weight mkl"],
+        "mixed": before["onednn"] + least["weight mkl"],
+        "onednn": before["onednn"] + least["weight onednn"],
+    }
+
+
+def _is_thin(weight: Tensor) -> bool:
+    return weight.shape[1] < THIN <= weight.shape[0]
+
+
+def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
+    wide = min(*weight.shape, x.shape[0]) >= THIN
+    return wide and x.dtype == torch.float32 and x.is_cpu and matmul_backend() != "mkl"
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], ""))

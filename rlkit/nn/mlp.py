@@ -1,0 +1,215 @@
+"""Multilayer perceptron whose parameters are one flat vector and whose gradient is one autograd node.
+
+An update of a small network spends more time between matrix products than in them. With one flat parameter an
+optimiser step and a Polyak average are one call each, and with one node autograd has nothing to do in between. To its
+user it is an ordinary differentiable module; only second derivatives are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from rlkit.errors import UsageError
+from rlkit.nn import linear
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
+Output: TypeAlias = Literal["linear", "tanh"]
+
+
+class MLP(nn.Module):
+    """Fully connected layers with ReLU between them and a linear or tanh output.
+
+    Layers start as `torch.nn.Linear` does: weight and bias uniform within 1/sqrt(fan_in).
+
+    Args:
+        in_features: Width of the input.
+        hidden: Width of each hidden layer; empty for a linear map.
+        out_features: Width of the output.
+        output: "linear", or "tanh" for outputs within (-1, 1).
+        generator: Source of the initial weights, on the CPU.
+        final_init: If given, the output layer is uniform within this bound instead (Lillicrap et al. 2016: 3e-3).
+
+    >>> net = MLP(3, (16, 16), 1, output="tanh", generator=torch.Generator().manual_seed(0))
+    >>> net(torch.zeros(5, 3)).shape
+    torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        out_features: int,
+        *,
+        output: Output = "linear",
+        generator: torch.Generator,
+        final_init: float | None = None,
+    ) -> None:
+        super().__init__()
+        if output not in ("linear", "tanh"):
+            raise UsageError(f"output of an MLP is {output!r}, allowed: linear, tanh")
+        self.widths = (in_features, *hidden, out_features)
+        if min(self.widths) < 1:
+            raise UsageError(f"widths of an MLP are {self.widths}, each must be at least 1")
+        self.output: Output = output
+        size = sum(fan_out * (fan_in + 1) for fan_in, fan_out in pairwise(self.widths))
+        self.flat = nn.Parameter(torch.empty(size))
+        self._views = _Views(self.flat, self.widths)
+        self._initialise(generator, final_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs [..., out_features] for inputs [..., in_features]."""
+        rows = x if x.dim() == 2 else x.reshape(-1, self.widths[0])
+        if torch.is_grad_enabled() and (self.flat.requires_grad or x.requires_grad):
+            y = cast(Tensor, _OneNode.apply(rows, self.flat, self.layer_views(), self.output))  # type: ignore[no-untyped-call]
+        else:
+            y = _activations(rows, self.layer_views(), self.output)[-1]
+        return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.widths[-1])
+
+    def numpy_forward(self, x: Floats) -> Floats:
+        """Outputs [N, out_features] for inputs [N, in_features], without torch's dispatcher.
+
+        For acting: one row through 256x256 takes a quarter of torch's time. The arrays are views of the parameters,
+        so they follow every optimiser step. Off the CPU it goes through torch. Rounding may differ from `forward`.
+        """
+        if not self.flat.is_cpu:
+            with torch.no_grad():
+                outputs: Floats = self(torch.from_numpy(x).to(self.flat.device)).cpu().numpy()
+            return outputs
+        *hidden, (last_weight, last_bias) = self._current_views().numpy_layers
+        for weight, bias in hidden:
+            x = x @ weight
+            x += bias
+            np.maximum(x, 0, out=x)
+        y = x @ last_weight
+        y += last_bias
+        return np.tanh(y, out=y) if self.output == "tanh" else y
+
+    def layer_views(self) -> Layers:
+        """Weight [out, in] and bias [out] of each layer, detached views: writing into them changes the network."""
+        return self._current_views().layers
+
+    def load_layers(self, layers: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Copy the weight and bias of each layer from another network, e.g. from the Linear layers of a Sequential."""
+        given = list(layers)
+        wanted = [tuple(weight.shape) for weight, _ in self.layer_views()]
+        if [tuple(weight.shape) for weight, _ in given] != wanted:
+            raise UsageError(f"weights have shapes {[tuple(w.shape) for w, _ in given]}, this network has {wanted}")
+        with torch.no_grad():
+            for (weight, bias), (new_weight, new_bias) in zip(self.layer_views(), given, strict=True):
+                weight.copy_(new_weight)
+                bias.copy_(new_bias)
+
+    def copy_from(self, source: MLP) -> None:
+        """Take over the parameters of a network of the same shape."""
+        self._require_same_shape(source)
+        with torch.no_grad():
+            self.flat.copy_(source.flat)
+
+    def polyak_(self, source: MLP, tau: float) -> None:
+        """Move the parameters the fraction `tau` of the way to those of `source` (a target network's update)."""
+        self._require_same_shape(source)
+        with torch.no_grad():
+            self.flat.lerp_(source.flat, tau)
+
+    def _initialise(self, generator: torch.Generator, final_init: float | None) -> None:
+        layers = self.layer_views()
+        for index, (weight, bias) in enumerate(layers):
+            is_final = index == len(layers) - 1
+            bound = final_init if is_final and final_init is not None else 1 / math.sqrt(weight.shape[1])
+            weight.uniform_(-bound, bound, generator=generator)
+            bias.uniform_(-bound, bound, generator=generator)
+
+    def _require_same_shape(self, source: MLP) -> None:
+        if source.widths != self.widths:
+            raise UsageError(f"the other network has widths {source.widths}, this one has {self.widths}")
+
+    def _current_views(self) -> _Views:
+        # `.to(device)`, `.double()` and `copy.deepcopy` give the parameter new memory behind the same name.
+        if self._views.address != self.flat.data_ptr():
+            self._views = _Views(self.flat, self.widths)
+        return self._views
+
+
+class _Views:
+    """Views of one flat parameter, as torch layers and as numpy arrays; they keep that memory alive."""
+
+    def __init__(self, flat: nn.Parameter, widths: Sequence[int]) -> None:
+        self.address = flat.data_ptr()
+        self.layers = _split(flat.detach(), widths)
+        self.numpy_layers: list[tuple[Floats, Floats]] = []
+        if flat.is_cpu:
+            self.numpy_layers = [(weight.numpy().T, bias.numpy()) for weight, bias in self.layers]
+
+
+class _OneNode(torch.autograd.Function):
+    """The whole network as one differentiable function of its input and its flat parameter."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, flat: Tensor, layers: Layers, output: Output) -> Tensor:
+        activations = _activations(x, layers, output)
+        # `flat` is saved only so that autograd refuses a backward after the weights were changed in place.
+        ctx.save_for_backward(flat, x, *activations)
+        ctx.layers, ctx.output = layers, output
+        return activations[-1]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        flat, *inputs, y = ctx.saved_tensors
+        wants_x, wants_flat = ctx.needs_input_grad[:2]
+        flat_gradient = torch.empty_like(flat) if wants_flat else None
+        if ctx.output == "tanh":
+            gradient = torch.ops.aten.tanh_backward(gradient, y)
+        x_gradient = _backward(gradient, inputs, ctx.layers, flat_gradient, wants_x)
+        return x_gradient, flat_gradient, None, None
+
+
+def _activations(x: Tensor, layers: Layers, output: Output) -> list[Tensor]:
+    """Output of every layer after its activation; the last is the network's output."""
+    activations: list[Tensor] = []
+    for weight, bias in layers[:-1]:
+        x = linear.linear(x, weight, bias, relu=True)
+        activations.append(x)
+    y = linear.linear(x, *layers[-1])
+    activations.append(y.tanh_() if output == "tanh" else y)
+    return activations
+
+
+def _backward(
+    gradient: Tensor, inputs: Sequence[Tensor], layers: Layers, flat_gradient: Tensor | None, wants_x: bool
+) -> Tensor | None:
+    """Write each layer's gradient into `flat_gradient` and return the gradient of the network's input if wanted."""
+    widths = [x.shape[1] for x in inputs] + [gradient.shape[1]]
+    gradients = None if flat_gradient is None else _split(flat_gradient, widths)
+    for index in reversed(range(len(layers))):
+        if gradients is not None:
+            weight_out, bias_out = gradients[index]
+            linear.weight_gradient(gradient, inputs[index], weight_out)
+            torch.sum(gradient, 0, out=bias_out)
+        if index == 0 and not wants_x:
+            return None
+        gradient = linear.input_gradient(gradient, layers[index][0])
+        if index > 0:
+            # inputs[index] is a ReLU's output, zero exactly where its gradient is; `gradient` is ours to overwrite.
+            torch.ops.aten.threshold_backward.grad_input(gradient, inputs[index], 0, grad_input=gradient)
+    return gradient
+
+
+def _split(flat: Tensor, widths: Sequence[int]) -> Layers:
+    """Views (weight [out, in], bias [out]) of each layer in a flat vector."""
+    layers, start = [], 0
+    for fan_in, fan_out in pairwise(widths):
+        middle, stop = start + fan_out * fan_in, start + fan_out * (fan_in + 1)
+        layers.append((flat[start:middle].view(fan_out, fan_in), flat[middle:stop]))
+        start = stop
+    return tuple(layers)
