@@ -1,0 +1,1 @@
+"""Experience: what agents store, and how they get it back."""
