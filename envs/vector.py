@@ -1,0 +1,232 @@
+"""Many environments stepped together: the protocol of rlkit's vector environments, and the serial one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.wrappers import FrameStackObservation
+
+from rlkit.envs.batch import WrongObservation, layout_of, row_action
+from rlkit.envs.contract import CheckedEnv, Env, EnvFn, build_env
+from rlkit.envs.restore import capture_env, layers, probe_restore, restore_env
+from rlkit.errors import CheckpointError, EnvironmentFault, UsageError
+from rlkit.types import Bools, Obs, State
+
+Space: TypeAlias = spaces.Space[Any]
+Info: TypeAlias = dict[str, Any]
+ResetStates: TypeAlias = Sequence[object | None]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStep:
+    """One step of N environments. Rows whose episode ended are already reset."""
+
+    obs: Obs  # [N, *O] what to act on next: the reset observation in rows whose episode ended
+    next_obs: Obs  # [N, *O] the true successor; the very same object as obs when no row ended
+    reward: npt.NDArray[np.float64]  # [N]
+    terminated: Bools  # [N]
+    truncated: Bools  # [N], False where terminated
+    infos: tuple[Info, ...]  # the step's own info per row
+    reset_infos: tuple[Info | None, ...]  # the reset's info, None in rows that did not end
+
+    @property
+    def ended(self) -> Bools:
+        """Rows whose episode ended in this step, bool [N]."""
+        return self.terminated | self.truncated
+
+
+class VectorEnv(Protocol):
+    """N environments with reset in the same step."""
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+
+    @property
+    def single_observation_space(self) -> Space:
+        """Observation space of one environment."""
+
+    @property
+    def single_action_space(self) -> Space:
+        """Action space of one environment."""
+
+    @property
+    def frame_stack(self) -> int:
+        """Frames in one observation's first axis, where a frame-stack wrapper announces itself; otherwise 1."""
+
+    @property
+    def restore_tier(self) -> str:
+        """`exact` or `reset`, see `rlkit.envs.restore`; probed on first use."""
+
+    def reset(self, seed: int) -> tuple[Obs, tuple[Info, ...]]:
+        """Observations [N, *O] of new episodes. Later episodes continue each environment's own generator."""
+
+    def step(self, action: Any, reset_states: ResetStates | None = None) -> VectorStep:
+        """One step. `reset_states[i]`, where given, becomes `options={"state": …}` if row i's episode ends."""
+
+    def get_state(self) -> State:
+        """Plain tree from which `set_state` continues."""
+
+    def set_state(self, state: State) -> Obs | None:
+        """Continue from `get_state`'s tree in environments built the same way.
+
+        Returns None where the next step continues exactly. In the tier `reset`, new episodes begin: returns their
+        observations, which replace those the caller kept.
+        """
+
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
+
+
+def row_seed(seed: int, index: int, generation: int = 0) -> int:
+    """Seed of row `index`: independent between rows, the same however the rows are spread over processes.
+
+    `generation` counts env steps before a restart of lost episodes, so that a resumed run meets new ones.
+    """
+    entropy = [seed, index] if generation == 0 else [seed, index, generation]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def announced_frame_stack(env: Env) -> int:
+    """Stack size if the observation is a stack of frames that replay can rebuild from single frames, otherwise 1."""
+    for layer in layers(env):
+        if isinstance(layer, FrameStackObservation):
+            unchanged = layer.observation_space == env.observation_space
+            plain = isinstance(env.observation_space, spaces.Box) and layer.padding_type == "reset"
+            return int(layer.stack_size) if unchanged and plain else 1
+    return 1
+
+
+class SerialVectorEnv:
+    """A thin loop over N environments in this process; the default, and the fastest for cheap environments.
+
+    Observations are copied when they cross the boundary, so an environment may return one array again and again.
+    """
+
+    def __init__(self, env_fns: Sequence[EnvFn], first_index: int = 0) -> None:
+        """Build the environments.
+
+        Args:
+            env_fns: One factory for each row, all alike.
+            first_index: Number of row 0 in messages and seeds (process workers hold one row each).
+        """
+        if not env_fns:
+            raise UsageError("a vector environment needs at least one environment, got 0")
+        self._env_fns = tuple(env_fns)
+        self._first_index = first_index
+        self._rows = [CheckedEnv(build_env(fn, first_index + i), first_index + i) for i, fn in enumerate(env_fns)]
+        self.num_envs = len(self._rows)
+        self.single_observation_space: Space = self._rows[0].env.observation_space
+        self.single_action_space: Space = self._rows[0].env.action_space
+        self.frame_stack = announced_frame_stack(self._rows[0].env)
+        self._layout = layout_of(self.single_observation_space)
+        self._row_action = row_action(self.single_action_space)
+        self._seed = 0
+        self._steps = 0
+        self._require_equal_spaces()
+
+    @cached_property
+    def restore_tier(self) -> str:
+        """Tier probed on environments of its own."""
+        return probe_restore(self._env_fns[0])
+
+    def reset(self, seed: int) -> tuple[Obs, tuple[Info, ...]]:
+        """Start new episodes; row i is seeded by `row_seed(seed, i)`."""
+        self._seed, self._steps = seed, 0
+        return self._reset_rows(generation=0)
+
+    def step(self, action: Any, reset_states: ResetStates | None = None) -> VectorStep:
+        """Step every row, then reset those that ended."""
+        self._steps += 1
+        write, row_action = self._write, self._row_action
+        next_obs = self._layout.empty(self.num_envs)
+        rewards, terminations, truncations, infos, ended = [], [], [], [], []
+        for i, row in enumerate(self._rows):
+            obs, reward, terminated, truncated, info = row.step(row_action(action, i))
+            write(next_obs, i, obs)
+            rewards.append(reward)
+            terminations.append(terminated)
+            truncations.append(truncated)
+            infos.append(info)
+            if terminated or truncated:
+                ended.append(i)
+        obs, reset_infos = self._reset_ended(next_obs, ended, reset_states)
+        return VectorStep(
+            obs,
+            next_obs,
+            np.array(rewards, np.float64),
+            np.array(terminations, np.bool_),
+            np.array(truncations, np.bool_),
+            tuple(infos),
+            reset_infos,
+        )
+
+    def get_state(self) -> State:
+        """State of every environment in the tier `exact`; only seed and step count otherwise."""
+        state: State = {"tier": self.restore_tier, "seed": self._seed, "steps": self._steps}
+        if self.restore_tier == "exact":
+            state["envs"] = [capture_env(row.env) for row in self._rows]
+            state["episode_steps"] = [row.episode_step for row in self._rows]
+        return state
+
+    def set_state(self, state: State) -> Obs | None:
+        """Continue; see `VectorEnv.set_state`."""
+        self._seed, self._steps = state["seed"], state["steps"]
+        if state["tier"] != "exact":
+            return self._reset_rows(generation=self._steps)[0]
+        if len(state["envs"]) != self.num_envs:
+            raise CheckpointError(f"the state holds {len(state['envs'])} environments, this run has {self.num_envs}")
+        for row, tree, episode_step in zip(self._rows, state["envs"], state["episode_steps"], strict=True):
+            restore_env(row.env, tree)
+            row.episode_step = episode_step
+        return None
+
+    def close(self) -> None:
+        """Close every environment."""
+        for row in self._rows:
+            row.env.close()
+
+    def _reset_rows(self, generation: int) -> tuple[Obs, tuple[Info, ...]]:
+        obs = self._layout.empty(self.num_envs)
+        infos = []
+        for i, row in enumerate(self._rows):
+            first, info = row.reset(seed=row_seed(self._seed, row.index, generation))
+            self._write(obs, i, first)
+            infos.append(info)
+        return obs, tuple(infos)
+
+    def _reset_ended(
+        self, next_obs: Obs, ended: list[int], reset_states: ResetStates | None
+    ) -> tuple[Obs, tuple[Info | None, ...]]:
+        reset_infos: list[Info | None] = [None] * self.num_envs
+        if not ended:
+            return next_obs, tuple(reset_infos)
+        obs: Obs = self._layout.copy(next_obs)
+        for i in ended:
+            first, reset_infos[i] = self._rows[i].reset(state=None if reset_states is None else reset_states[i])
+            self._write(obs, i, first)
+        return obs, tuple(reset_infos)
+
+    def _write(self, batch: Obs, index: int, value: Any) -> None:
+        try:
+            self._layout.write(batch, index, value)
+        except WrongObservation as error:
+            raise self._rows[index].fault(str(error)) from error
+
+    def _require_equal_spaces(self) -> None:
+        for row in self._rows[1:]:
+            for name, first, own in (
+                ("observation space", self.single_observation_space, row.env.observation_space),
+                ("action space", self.single_action_space, row.env.action_space),
+            ):
+                if first != own:
+                    raise EnvironmentFault(
+                        f"environment {row.index} has the {name} {own}, environment {self._first_index} has {first}; "
+                        "all environments of a run need the same spaces"
+                    )
