@@ -8,10 +8,12 @@ from importlib.util import find_spec
 
 import pytest
 import source_tree
+from threadpoolctl import threadpool_limits
 
-# Read by the libraries when numpy is imported, which nothing above does.
 for _library in ("OMP", "MKL", "OPENBLAS"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
+if "numpy" in sys.modules:  # a pytest plugin was faster, and its BLAS has started its threads
+    threadpool_limits(1)
 
 SHAPE_CHECKED = ("rlkit.ops.", "rlkit.nn.")
 

@@ -1,4 +1,4 @@
-"""Imports go down the floors only (the table in docs and CONTRIBUTING.md), and heavy libraries stay where they belong.
+"""Imports go down the floors only (CONTRIBUTING.md), and heavy libraries stay where they belong.
 
 Every import counts, also inside functions and under `if TYPE_CHECKING:`. Only there may a third-party name be imported
 for annotations alone. Names in strings, as in the registry's table, are not imports.
@@ -31,7 +31,15 @@ ROWS = {
     "perception": ("rlkit.perception",),
     "agents": ("rlkit.agents",),
     "configs": ("rlkit.configs",),
-    "loop": ("rlkit.loop", "rlkit.evaluation", "rlkit.hooks", "rlkit.logs", "rlkit.checkpoint", "rlkit.codec"),
+    "loop": (
+        "rlkit.loop",
+        "rlkit.evaluation",
+        "rlkit.hooks",
+        "rlkit.logs",
+        "rlkit.runs",
+        "rlkit.checkpoint",
+        "rlkit.codec",
+    ),
     "top": ("rlkit.registry", "rlkit.api", "rlkit.cli", "rlkit.__main__", "rlkit"),
 }
 """Row of the floor table -> its modules, each with everything below it, lowest row first."""
