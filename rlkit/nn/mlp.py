@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from rlkit.errors import UsageError
 from rlkit.nn import linear
@@ -68,11 +67,22 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs [..., out_features] for inputs [..., in_features]."""
+        return self._run(x, self.flat)
+
+    def frozen(self, x: Tensor) -> Tensor:
+        """As `forward`, with the weights taken for constants: no time goes into gradients nobody reads.
+
+        For a policy's loss through a critic, where only the gradient with respect to the action counts.
+        """
+        return self._run(x, self.flat.detach())
+
+    def _run(self, x: Tensor, flat: Tensor) -> Tensor:
         rows = x if x.dim() == 2 else x.reshape(-1, self.widths[0])
-        if torch.is_grad_enabled() and (self.flat.requires_grad or x.requires_grad):
-            y = cast(Tensor, _OneNode.apply(rows, self.flat, self.layer_views(), self.output))  # type: ignore[no-untyped-call]
+        layers = self.layer_views()
+        if torch.is_grad_enabled() and (flat.requires_grad or x.requires_grad):
+            y = cast(Tensor, _OneNode.apply(rows, flat, layers, self.output))  # type: ignore[no-untyped-call]
         else:
-            y = _activations(rows, self.layer_views(), self.output)[-1]
+            y = _activations(rows, layers, self.output)[-1]
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.widths[-1])
 
     def numpy_forward(self, x: Floats) -> Floats:
@@ -163,8 +173,9 @@ class _OneNode(torch.autograd.Function):
         return activations[-1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True; without this the second derivative would silently be zero
+            raise UsageError("an MLP has no second derivatives (create_graph=True); use torch.nn.Sequential for them")
         flat, *inputs, y = ctx.saved_tensors
         wants_x, wants_flat = ctx.needs_input_grad[:2]
         flat_gradient = torch.empty_like(flat) if wants_flat else None
@@ -207,9 +218,6 @@ def _backward(
 
 def _split(flat: Tensor, widths: Sequence[int]) -> Layers:
     """Views (weight [out, in], bias [out]) of each layer in a flat vector."""
-    layers, start = [], 0
-    for fan_in, fan_out in pairwise(widths):
-        middle, stop = start + fan_out * fan_in, start + fan_out * (fan_in + 1)
-        layers.append((flat[start:middle].view(fan_out, fan_in), flat[middle:stop]))
-        start = stop
-    return tuple(layers)
+    sizes = [size for fan_in, fan_out in pairwise(widths) for size in (fan_out * fan_in, fan_out)]
+    parts = iter(flat.split_with_sizes(sizes))
+    return tuple((next(parts).view(fan_out, fan_in), next(parts)) for fan_in, fan_out in pairwise(widths))

@@ -1,0 +1,175 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlkit.errors import UsageError
+from rlkit.nn import linear
+from rlkit.nn.mlp import MLP
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def plain(net, dtype=torch.float32):
+    """The same network as an ordinary Sequential."""
+    layers = []
+    for weight, bias in net.layer_views():
+        layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
+        layer.load_state_dict({"weight": weight, "bias": bias})
+        layers += [layer, nn.ReLU()]
+    layers[-1] = nn.Tanh() if net.output == "tanh" else nn.Identity()
+    return nn.Sequential(*layers)
+
+
+@pytest.fixture(params=["mkl", "onednn"])
+def backend(request):
+    if request.param == "onednn" and not linear.onednn_works():
+        pytest.skip("this torch build has no oneDNN linear")
+    before = linear.matmul_backend()
+    linear.set_matmul_backend(request.param)
+    yield request.param
+    linear.set_matmul_backend(before)
+
+
+@pytest.mark.parametrize("output", ["linear", "tanh"])
+@pytest.mark.parametrize("widths", [(5, (256, 256), 1), (17, (64, 128), 6), (3, (), 2), (100, (80,), 70)])
+def test_outputs_and_gradients_equal_those_of_a_sequential(backend, output, widths):
+    net = MLP(*widths, output=output, generator=generator())
+    same = plain(net)
+    x = torch.randn(128, widths[0], generator=generator(1))
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, right = net(mine), same(theirs)
+    torch.testing.assert_close(y, right, atol=1e-6, rtol=1e-5)
+    weights = torch.randn(y.shape, generator=generator(2))
+    (y * weights).mean().backward()
+    (right * weights).mean().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-6, rtol=1e-5)
+    flat = torch.cat([parameter.grad.reshape(-1) for parameter in same.parameters()])
+    torch.testing.assert_close(net.flat.grad, flat, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("output", ["linear", "tanh"])
+def test_gradients_pass_gradcheck_in_float64(output):
+    net = MLP(3, (7, 5), 2, output=output, generator=generator()).double()
+    x = torch.randn(4, 3, generator=generator(1), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, flat: net._run(x, flat), (x, net.flat))
+
+
+def test_frozen_weights_get_no_gradient_but_the_input_does():
+    net = MLP(3, (8,), 1, generator=generator())
+    x = torch.randn(4, 3, generator=generator(1), requires_grad=True)
+    (right,) = torch.autograd.grad(net(x).sum(), x)
+    net.frozen(x).sum().backward()
+    assert net.flat.grad is None
+    torch.testing.assert_close(x.grad, right)
+
+
+def test_gradients_accumulate_over_two_backward_calls():
+    net = MLP(3, (8,), 1, generator=generator())
+    x = torch.randn(4, 3, generator=generator(1))
+    net(x).sum().backward()
+    once = net.flat.grad.clone()
+    net(x).sum().backward()
+    torch.testing.assert_close(net.flat.grad, 2 * once)
+
+
+def test_changing_weights_between_forward_and_backward_is_refused():
+    net = MLP(3, (8,), 1, generator=generator())
+    loss = net(torch.ones(2, 3)).sum()
+    net.polyak_(MLP(3, (8,), 1, generator=generator(1)), 0.5)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_second_derivative_is_refused():
+    net = MLP(3, (8,), 1, generator=generator())
+    x = torch.ones(2, 3, requires_grad=True)
+    with pytest.raises(UsageError, match="second derivatives"):
+        torch.autograd.grad(net(x).sum(), x, create_graph=True)
+
+
+def test_leading_axes_are_kept():
+    net = MLP(3, (8,), 2, generator=generator())
+    x = torch.randn(4, 5, 3, generator=generator(1))
+    torch.testing.assert_close(net(x)[2], net(x[2]))
+
+
+def test_initial_weights_follow_torch_and_final_init():
+    net = MLP(100, (400,), 50, generator=generator(), final_init=3e-3)
+    (first, first_bias), (last, last_bias) = net.layer_views()
+    assert 0.099 < first.abs().max() <= 0.1
+    assert first_bias.abs().max() <= 0.1
+    assert 0.0029 < last.abs().max() <= 3e-3
+    assert last_bias.abs().max() <= 3e-3
+
+
+def test_the_same_generator_gives_the_same_network():
+    first, second = (MLP(3, (8,), 2, generator=generator(7)) for _ in range(2))
+    assert torch.equal(first.flat, second.flat)
+
+
+@pytest.mark.parametrize("output", ["linear", "tanh"])
+def test_numpy_forward_equals_torch(output):
+    net = MLP(3, (64, 64), 2, output=output, generator=generator())
+    x = np.random.default_rng(0).standard_normal((5, 3), dtype=np.float32)
+    before = x.copy()
+    np.testing.assert_allclose(net.numpy_forward(x), net(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("change", ["optimiser", "load_state_dict", "assign", "deepcopy", "dtype"])
+def test_numpy_forward_follows_the_parameters(change):
+    net = MLP(3, (8,), 2, generator=generator())
+    other = MLP(3, (8,), 2, generator=generator(1))
+    x = np.ones((1, 3), np.float32)
+    net.numpy_forward(x)
+    if change == "optimiser":
+        net(torch.ones(1, 3)).sum().backward()
+        torch.optim.SGD(net.parameters(), 0.5).step()
+    elif change == "dtype":
+        net = net.double().float()
+        net.copy_from(other)
+    elif change == "deepcopy":
+        net = copy.deepcopy(net)
+        net.copy_from(other)
+    else:
+        net.load_state_dict(other.state_dict(), assign=change == "assign")
+    np.testing.assert_allclose(net.numpy_forward(x), net(torch.ones(1, 3)).detach().numpy(), atol=1e-6)
+    if change != "optimiser":
+        assert torch.equal(net.flat, other.flat)
+
+
+def test_a_deep_copy_shares_nothing():
+    net = MLP(3, (8,), 2, generator=generator())
+    twin = copy.deepcopy(net)
+    twin.layer_views()[0][0].zero_()
+    assert net.layer_views()[0][0].abs().min() > 0
+    assert twin.flat[:24].abs().max() == 0
+
+
+def test_layers_load_from_another_network_and_shapes_are_checked():
+    net, other = MLP(3, (8,), 2, generator=generator()), MLP(3, (8,), 2, generator=generator(1))
+    net.load_layers(other.layer_views())
+    assert torch.equal(net.flat, other.flat)
+    with pytest.raises(UsageError, match=r"\(9, 3\)"):
+        net.load_layers(MLP(3, (9,), 2, generator=generator()).layer_views())
+
+
+def test_polyak_moves_a_fraction_of_the_way():
+    net, other = MLP(3, (8,), 2, generator=generator()), MLP(3, (8,), 2, generator=generator(1))
+    expected = 0.75 * net.flat.detach() + 0.25 * other.flat.detach()
+    net.polyak_(other, 0.25)
+    torch.testing.assert_close(net.flat.detach(), expected)
+    with pytest.raises(UsageError, match="widths"):
+        net.polyak_(MLP(3, (9,), 2, generator=generator()), 0.25)
+
+
+def test_impossible_networks_are_refused():
+    with pytest.raises(UsageError, match="sigmoid"):
+        MLP(3, (8,), 2, output="sigmoid", generator=generator())
+    with pytest.raises(UsageError, match="at least 1"):
+        MLP(3, (0,), 2, generator=generator())

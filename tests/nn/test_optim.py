@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from rlkit.errors import CheckpointError
+from rlkit.nn.optim import Adam
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_steps_equal_those_of_torch(weight_decay):
+    start = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    mine, theirs = start.clone(), torch.nn.Parameter(start.clone())
+    adam = Adam(mine, 1e-2, weight_decay=weight_decay)
+    right = torch.optim.Adam([theirs], lr=1e-2, weight_decay=weight_decay)
+    for step in range(20):
+        gradient = torch.randn(1000, generator=torch.Generator().manual_seed(step))
+        adam.step(gradient)
+        theirs.grad = gradient
+        right.step()
+    torch.testing.assert_close(mine, theirs.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_the_first_step_has_the_size_of_the_learning_rate():
+    parameter = torch.zeros(2)
+    Adam(parameter, 0.1).step(torch.tensor([5.0, -0.01]))
+    torch.testing.assert_close(parameter, torch.tensor([-0.1, 0.1]), atol=1e-6, rtol=0)
+
+
+def test_a_restored_optimiser_continues_with_the_same_bits():
+    parameter, gradient = torch.ones(5), torch.arange(5.0)
+    adam = Adam(parameter, 0.1)
+    adam.step(gradient)
+    state, saved = adam.state(), parameter.clone()
+    adam.step(gradient)
+    other = Adam(saved, 0.1)
+    other.load_state(state)
+    other.step(gradient)
+    assert torch.equal(saved, parameter)
+
+
+def test_state_of_another_network_is_refused():
+    with pytest.raises(CheckpointError, match=r"\(5,\)"):
+        Adam(torch.ones(4), 0.1).load_state(Adam(torch.ones(5), 0.1).state())
