@@ -6,7 +6,7 @@ axis N (or B), also for one environment. Observations may be arrays, dicts or tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -56,6 +56,80 @@ class Task:
     dynamics: object | None = None
     frame_stack: int = 1
     encoder: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStep:
+    """One step of N environments. Rows whose episode ended are already reset."""
+
+    obs: Obs  # [N, *O] what to act on next: the reset observation in rows whose episode ended
+    next_obs: Obs  # [N, *O] the true successor; the very same object as obs when no row ended
+    reward: npt.NDArray[np.float64]  # [N]
+    terminated: Bools  # [N]
+    truncated: Bools  # [N], False where terminated
+    infos: tuple[dict[str, Any], ...]  # the step's own info per row
+    reset_infos: tuple[dict[str, Any] | None, ...]  # the reset's info, None in rows that did not end
+
+    @property
+    def ended(self) -> Bools:
+        """Rows whose episode ended in this step, bool [N]."""
+        return self.terminated | self.truncated
+
+
+class VectorEnv(Protocol):
+    """N environments with reset in the same step; `rlkit.envs.make` builds them."""
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+
+    @property
+    def single_observation_space(self) -> gymnasium.Space[Any]:
+        """Observation space of one environment."""
+
+    @property
+    def single_action_space(self) -> gymnasium.Space[Any]:
+        """Action space of one environment."""
+
+    @property
+    def frame_stack(self) -> int:
+        """Frames in one observation's first axis, where a frame-stack wrapper announces itself; otherwise 1."""
+
+    @property
+    def restore_tier(self) -> str:
+        """`exact` or `reset`, see `rlkit.envs.restore`; probed on first use."""
+
+    def reset(self, seed: int) -> tuple[Obs, tuple[dict[str, Any], ...]]:
+        """Observations [N, *O] of new episodes. Later episodes continue each environment's own generator."""
+
+    def step(self, action: Any, reset_states: Sequence[object | None] | None = None) -> VectorStep:
+        """One step. `reset_states[i]`, where given, becomes `options={"state": …}` if row i's episode ends."""
+
+    def get_state(self) -> State:
+        """Plain tree from which `set_state` continues."""
+
+    def set_state(self, state: State) -> Obs | None:
+        """Continue from `get_state`'s tree in environments built the same way.
+
+        Returns None where the next step continues exactly. In the tier `reset`, new episodes begin: returns their
+        observations, which replace those the caller kept.
+        """
+
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
+
+
+Episode: TypeAlias = tuple[float, int]
+"""Undiscounted return and length in env steps of one finished training episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a self-driven agent reports: total env steps so far, and what happened since the last report."""
+
+    step: int
+    episodes: Sequence[Episode] = ()
+    metrics: Metrics = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +201,13 @@ class Agent(Actor, Protocol):
 class SelfDriven(Actor, Protocol):
     """An agent that owns its loop: the compiled tabular engine, a stable-baselines3 algorithm."""
 
-    def train_on(self, task: Task, make_env: Callable[[], Any], until_step: int, hook: Callable[[Any], None]) -> None:
-        """Train until `until_step` env steps in total; call again to go on. See `rlkit.loop` for `hook`."""
+    def train_on(
+        self, task: Task, make_env: Callable[[], VectorEnv], until_step: int, hook: Callable[[Progress], bool]
+    ) -> None:
+        """Train until `until_step` env steps in total; call again to go on.
+
+        Calls `hook` whenever its state is complete, and returns at once where the hook answers False.
+        """
 
     def training_state(self) -> State:
         """Complete whenever the hook fires."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from rlkit.types import Array
@@ -16,10 +15,6 @@ class AppendOnly(Protocol):
     """
 
     @property
-    def segment_name(self) -> str:
-        """Name of the files that hold these rows, unique within an agent."""
-
-    @property
     def total_added(self) -> int:
         """Rows ever added."""
 
@@ -29,9 +24,3 @@ class AppendOnly(Protocol):
 
     def rows(self, start: int, stop: int) -> dict[str, Array]:
         """Copies of the rows [start, stop), all still held, by name."""
-
-    def load_rows(self, start: int, rows: Mapping[str, Array]) -> None:
-        """Put back rows of which the first has number `start`; give older segments first."""
-
-    def restore_counters(self, total_added: int) -> None:
-        """Declare that the rows up to `total_added` have been put back."""

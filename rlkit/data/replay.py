@@ -17,12 +17,14 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from rlkit.data.append_only import AppendOnly
 from rlkit.data.memory import check_budget, megabytes
 from rlkit.data.tree import Path, leaf, leaf_name, leaf_spaces, nest
 from rlkit.errors import CheckpointError, UnsupportedTaskError, UsageError
 from rlkit.types import Array, Bools, Floats, Obs, Transition
 
 Indices = npt.NDArray[np.int64]
+_RESTORED_AT_ONCE = 65_536  # time steps; bounds the copies made while restoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,12 @@ class ReplayBuffer:
             raise UsageError(f"time steps [{start}, {stop}) were asked for, {held} are held")
         times = np.arange(start, stop) % self._length
         return {name: ring[times] for name, ring in self._ring.items()}
+
+    def restore(self, log: AppendOnly) -> None:
+        """Take over what another store, or a checkpoint, holds; both must be laid out alike."""
+        for start in range(log.oldest_held, log.total_added, _RESTORED_AT_ONCE):
+            self.load_rows(start, log.rows(start, min(start + _RESTORED_AT_ONCE, log.total_added)))
+        self.restore_counters(log.total_added)
 
     def load_rows(self, start: int, rows: Mapping[str, Array]) -> None:
         """Put back what `rows` returned, its first time step being number `start`; older segments first."""

@@ -1,0 +1,89 @@
+"""`rlkit inspect`: what a run or a checkpoint holds, and whether it verifies. Loads no code that a file names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from rlkit.checkpoint import MANIFEST, CheckpointStore, load_checkpoint, read_manifest
+from rlkit.errors import CheckpointError
+from rlkit.runs import RunFolder, open_run
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Show what a run, or one of its checkpoints, holds."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """a run's folder, or a checkpoint's"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def run(arguments: list[str]) -> int:
+    """Print; exit code 1 where a checkpoint is damaged."""
+    options = tyro.cli(InspectOptions, args=arguments, prog="rlkit inspect")
+    if (options.path / MANIFEST).exists():
+        checkpoints = [_checkpoint(options.path)]
+        facts: dict[str, Any] = {"checkpoints": checkpoints}
+    else:
+        folder = open_run(options.path)
+        facts = _run(folder)
+        checkpoints = facts["checkpoints"]
+    print(json.dumps(facts, indent=1) if options.json else _text(options.path, facts))
+    return 0 if all(checkpoint["state"] == "verified" for checkpoint in checkpoints) else 1
+
+
+def _run(folder: RunFolder) -> dict[str, Any]:
+    meta = folder.meta()
+    stores: list[CheckpointStore] = [folder.checkpoints, folder.best]
+    return {
+        "config": dict(folder.config_tree().data),
+        "result": folder.result(),
+        "restore_tier": meta["env_restore_tier"],
+        "device": meta["device"],
+        "started": meta["started"],
+        "versions": meta["versions"],
+        "checkpoints": [_checkpoint(path) for store in stores for path in store.candidates()],
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        manifest = read_manifest(path)
+        load_checkpoint(path)
+    except CheckpointError as error:
+        return {"name": name, "state": f"damaged: {error}"}
+    logs = manifest["logs"].values()
+    size = sum(file["size"] for file in manifest["files"].values())
+    size += sum(segment["size"] for log in logs for segment in log["segments"])
+    holds = sorted({file.partition("/")[0] for file in manifest["files"]})
+    return {"name": name, "state": "verified", "step": manifest["step"], "holds": holds, "bytes": size}
+
+
+def _text(path: Path, facts: dict[str, Any]) -> str:
+    lines = [str(path)]
+    if "config" in facts:
+        config = facts["config"]
+        agent = config["agent"]
+        result = facts["result"]
+        lines += [
+            f"  {agent['name']} on {config['env']}, {config['total_steps']:,} steps, seed {config['seed']}, "
+            f"{facts['device']}, started {facts['started']}",
+            "  " + ("not finished" if result is None else f"{result['status']} after {result['steps']:,} steps")
+            + ("" if result is None or result["final_return"] is None else f", return {result['final_return']:.1f}"),
+            f"  environment restore tier: {facts['restore_tier']}",
+            "  " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+        ]
+        own = {name: value for name, value in agent.items() if name != "name"}
+        lines += ["  agent options:", *(f"    {name}: {value}" for name, value in own.items())]
+    lines.append("  checkpoints:")
+    for item in facts["checkpoints"]:
+        what = f"step {item['step']:,}, {' and '.join(item['holds'])}, {item['bytes'] / 1e6:.1f} MB" if "step" in item else ""
+        lines.append(f"    {item['name']}  {item['state']}  {what}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""The `rlkit` command: a literal table of commands, so that `--help` imports nothing."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from rlkit.errors import RlkitError, UnknownNameError
+
+COMMANDS = {
+    "train": ("rlkit.cli.train", "train an agent, or go on with a run (--resume RUN)"),
+    "evaluate": ("rlkit.cli.evaluate", "returns of a run's policy, with intervals"),
+    "inspect": ("rlkit.cli.inspect", "what a run or a checkpoint holds, and whether it verifies"),
+    "check-env": ("rlkit.cli.check_env", "what is wrong with an environment, and which agents can serve it"),
+    "list": ("rlkit.cli.listing", "agents, envs, wrappers or presets"),
+}
+HELP = """usage: rlkit COMMAND [OPTIONS]
+
+Agents that decide, step after step, in any gymnasium environment.
+
+commands:
+{commands}
+
+  rlkit train ddpg --env Pendulum-v1     the first run
+  rlkit train --resume RUN               go on where it stopped
+  rlkit COMMAND --help                   all options of a command
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 done, 1 failed, 2 wrong usage, 130/143 interrupted with a checkpoint."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items())))
+        return 0 if given else 2
+    if given[0] in ("-V", "--version"):
+        from rlkit import __version__
+
+        print(f"rlkit {__version__}")
+        return 0
+    logging.basicConfig(format="rlkit: %(message)s", level=logging.WARNING)
+    try:
+        return _command(given[0])(given[1:])
+    except RlkitError as error:
+        print(f"rlkit: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("rlkit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `rlkit list agents | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS)
+    run: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).run
+    return run

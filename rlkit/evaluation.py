@@ -1,0 +1,89 @@
+"""Evaluation: episodes of a fixed policy, and statistics that say how sure they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlkit import seeding
+from rlkit.types import Actor, VectorEnv
+
+MAX_EPISODE_STEPS = 100_000
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Undiscounted returns and lengths (env steps) of the evaluation episodes."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    seed: int
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    def summary(self) -> dict[str, float | int | list[float]]:
+        """What `rlkit evaluate --json` prints, without the step."""
+        return {
+            "mean": self.mean,
+            "std": float(np.std(self.returns)),
+            "iqm": interquartile_mean(self.returns),
+            "ci95": list(bootstrap_interval(self.returns)),
+            "mean_length": float(np.mean(self.lengths)),
+            "episodes": len(self.returns),
+            "seed": self.seed,
+        }
+
+
+def evaluate(actor: Actor, envs: VectorEnv, *, episodes: int, seed: int, explore: bool = False) -> Evaluation:
+    """Run `episodes` episodes on the first row of `envs` (which must have one environment).
+
+    The actor is not changed; the environments are reset with `seed`, so the same call gives the same numbers.
+    """
+    rng = seeding.generator(seed, "evaluation")
+    returns, lengths = [], []
+    obs, _ = envs.reset(seed)
+    carry = actor.initial_carry(1)
+    total, length = 0.0, 0
+    while len(returns) < episodes:
+        action, carry, _ = actor.act(obs, carry, explore=explore, rng=rng)
+        step = envs.step(action)
+        obs, total, length = step.obs, total + float(step.reward[0]), length + 1
+        ended = step.terminated | step.truncated
+        if not ended[0] and length >= MAX_EPISODE_STEPS:
+            _LOG.warning("an evaluation episode was cut after %d steps; give the environment a time limit", length)
+            obs, _ = envs.reset(seed + len(returns) + 1)
+            ended = np.ones(1, dtype=np.bool_)
+        if ended[0]:
+            carry = actor.reset_carry(carry, ended)
+            returns.append(total)
+            lengths.append(length)
+            total, length = 0.0, 0
+    return Evaluation(tuple(returns), tuple(lengths), seed)
+
+
+def interquartile_mean(scores: Sequence[float]) -> float:
+    """Mean of the middle half of the scores (Agarwal et al. 2021, section 4.3).
+
+    >>> interquartile_mean([0.0, 1.0, 3.0, 100.0])
+    2.0
+    """
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(np.asarray(scores, dtype=np.float64), 0.25))
+
+
+def bootstrap_interval(scores: Sequence[float], *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the interquartile mean (Agarwal et al. 2021)."""
+    from scipy.stats import trim_mean
+
+    values = np.asarray(scores, dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    low, high = np.percentile(trim_mean(values[draws], 0.25, axis=1), [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,258 @@
+"""The loop: act, step, observe, update, and then whatever hangs on it as hooks.
+
+    while steps are left:
+        action = agent.act(obs);  step the environments;  agent.observe(transition);  agent.update()
+        hooks: log, evaluate, checkpoint, show progress
+
+Cadence lives inside the agent, so the loop has one `isinstance` (does the agent own its loop or not) and no other.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from rlkit.errors import NonFiniteError
+from rlkit.types import (
+    Agent,
+    Array,
+    Bools,
+    Carry,
+    Episode,
+    Metrics,
+    Obs,
+    Progress,
+    SelfDriven,
+    State,
+    Task,
+    Transition,
+    VectorEnv,
+    VectorStep,
+)
+
+class Hook(Protocol):
+    """Something that hangs on the loop. `name` is its key in checkpoints."""
+
+    name: str
+
+    def start(self, session: Session) -> None:
+        """Called once before the first step, also after a resume."""
+
+    def after_step(self, session: Session) -> None:
+        """Called after every update; cheap unless due."""
+
+    def stop(self, session: Session) -> None:
+        """Called once at the end, also after an error or an interrupt."""
+
+    def state(self) -> State:
+        """What must survive a resume; `{}` for most."""
+
+    def load_state(self, state: State) -> None:
+        """Restore what `state` returned."""
+
+
+class MeanMetrics:
+    """Running means of the metrics since the last logged point."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Count one update's metrics."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means, and start again."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def state(self) -> State:
+        """Sums and counts, exactly."""
+        return {"sums": self._sums, "counts": self._counts}
+
+    def load_state(self, state: State) -> None:
+        """Restore `state`."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+
+
+class Session:
+    """One run in progress: what hooks read, and what a checkpoint stores besides agent and environments."""
+
+    def __init__(self, task: Task, total_steps: int, hooks: Sequence[Hook], rng: np.random.Generator) -> None:
+        self.task = task
+        self.total_steps = total_steps
+        self.hooks = hooks
+        self.rng = rng  # the generator handed to `act`
+        self.step = self.previous_step = 0
+        self.obs: Obs | None = None  # what to act on next; None before the first reset
+        self.carry: Carry = None
+        self.running_return = np.zeros(task.num_envs)
+        self.running_length = np.zeros(task.num_envs, dtype=np.int64)
+        self.episodes: deque[Episode] = deque(maxlen=100)
+        self.episode_count = 0
+        self.metrics = MeanMetrics()
+        self.evaluated: dict[str, float] = {}  # results of an evaluation at this step, to be logged with it
+        self.stop_reason: str | None = None
+        self.last_checkpoint: Path | None = None
+        self._seconds_before = 0.0
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, over all resumes."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further step is to be taken."""
+        return self.step >= self.total_steps or self.stop_reason is not None
+
+    def crossed(self, every: int | None) -> bool:
+        """Whether this step passed a multiple of `every` (never for None and 0)."""
+        return bool(every) and self.step // every > self.previous_step // every  # type: ignore[operator]
+
+    def mean_return(self) -> float | None:
+        """Mean return of the last 100 training episodes; None before the first."""
+        return sum(value for value, _ in self.episodes) / len(self.episodes) if self.episodes else None
+
+    def start(self) -> None:
+        """Let every hook set up."""
+        self._started = time.perf_counter()
+        for hook in self.hooks:
+            hook.start(self)
+
+    def advance(self, progress: Progress) -> bool:
+        """Count what happened, run the hooks; False when the run is over."""
+        self.previous_step, self.step = self.step, progress.step
+        for name, value in progress.metrics.items():
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"{name} became {value} at env step {self.step}; {self._last_good()}\n"
+                    "Usual causes: a learning rate too high, or rewards or observations of a very large scale: try "
+                    "--agent.learning-rate ten times smaller, or --wrap normalize-observation."
+                )
+        self.metrics.add(progress.metrics)
+        self.episodes.extend(progress.episodes)
+        self.episode_count += len(progress.episodes)
+        for hook in self.hooks:
+            hook.after_step(self)
+        return not self.is_over
+
+    def stop(self) -> None:
+        """Let every hook finish, also where one of them fails."""
+        for hook in self.hooks:
+            hook.stop(self)
+
+    def check_finite(self, what: str, values: Array | Obs) -> None:
+        """Raise NonFiniteError naming the environment whose row of `values` holds a NaN or an infinity."""
+        for leaf in _float_leaves(values):
+            if not np.isfinite(leaf).all():
+                rows = np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
+                row = int(np.argmin(rows))
+                raise NonFiniteError(
+                    f"environment {row}: {what} {np.array2string(np.asarray(leaf[row]), threshold=12)} at env step "
+                    f"{self.step + self.task.num_envs} (step {int(self.running_length[row]) + 1} of its episode) is "
+                    f"not finite; {self._last_good()}"
+                )
+
+    def _last_good(self) -> str:
+        return f"the last good checkpoint is {self.last_checkpoint or 'not written yet'}"
+
+    def state(self) -> State:
+        """Everything of the session that a resumed run needs."""
+        return {
+            "step": self.step,
+            "obs": self.obs,
+            "carry": self.carry,
+            "rng": self.rng.bit_generator.state,
+            "running_return": self.running_return,
+            "running_length": self.running_length,
+            "episodes": [list(episode) for episode in self.episodes],
+            "episode_count": self.episode_count,
+            "metrics": self.metrics.state(),
+            "seconds": self.seconds,
+            "hooks": {hook.name: hook.state() for hook in self.hooks},
+        }
+
+    def load_state(self, state: State) -> None:
+        """Restore `state`; the hooks' states too."""
+        self.step = self.previous_step = state["step"]
+        self.obs, self.carry = state["obs"], state["carry"]
+        self.rng.bit_generator.state = state["rng"]
+        self.running_return, self.running_length = state["running_return"], state["running_length"]
+        self.episodes.extend((value, length) for value, length in state["episodes"])
+        self.episode_count = state["episode_count"]
+        self.metrics.load_state(state["metrics"])
+        self._seconds_before = state["seconds"]
+        for hook in self.hooks:
+            if hook.name in state["hooks"]:
+                hook.load_state(state["hooks"][hook.name])
+
+    def count_episodes(self, step: VectorStep, ended: Bools) -> Sequence[Episode]:
+        """Add one step to the running returns; the episodes that ended in it."""
+        self.running_return += step.reward
+        self.running_length += 1
+        if not ended.any():
+            return ()
+        finished = [(float(self.running_return[row]), int(self.running_length[row])) for row in np.flatnonzero(ended)]
+        self.running_return[ended] = 0.0
+        self.running_length[ended] = 0
+        return finished
+
+
+def run(
+    agent: Agent | SelfDriven, envs: VectorEnv | None, session: Session, make_env: Callable[[], VectorEnv]
+) -> None:
+    """Train until `session` is over. `envs` is None for an agent that owns its loop."""
+    if isinstance(agent, SelfDriven):
+        agent.train_on(session.task, make_env, session.total_steps, session.advance)
+    else:
+        assert envs is not None
+        drive(agent, envs, session)
+
+
+def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
+    """Act, step, observe, update, until the session is over."""
+    if session.obs is None:
+        session.obs, _ = envs.reset(session.task.seed)
+        session.check_finite("first observation", session.obs)
+        session.carry = agent.initial_carry(envs.num_envs)
+    while not session.is_over:
+        obs = session.obs
+        action, carry, extras = agent.act(obs, session.carry, explore=True, rng=session.rng)
+        session.check_finite("action", action)
+        step = envs.step(action, extras.get("reset_state"))
+        session.check_finite("reward", step.reward)
+        session.check_finite("observation", step.next_obs)
+        ended = step.terminated | step.truncated
+        if ended.any():
+            carry = agent.reset_carry(carry, ended)
+        reward = step.reward.astype(np.float32)
+        agent.observe(
+            Transition(obs, action, reward, step.next_obs, step.terminated, step.truncated, extras=extras), carry
+        )
+        metrics = agent.update()
+        session.obs, session.carry = step.obs, carry
+        episodes = session.count_episodes(step, ended)
+        session.advance(Progress(session.step + envs.num_envs, episodes, metrics))
+
+
+def _float_leaves(values: Array | Obs) -> Iterator[Array]:
+    if isinstance(values, dict):
+        for value in values.values():
+            yield from _float_leaves(value)
+    elif isinstance(values, tuple):
+        for value in values:
+            yield from _float_leaves(value)
+    elif values.dtype.kind == "f":
+        yield values

@@ -1,0 +1,137 @@
+"""Names: a literal table of agents, read without importing any of them, and the presets in `configs/`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rlkit.errors import UnknownNameError, UnsupportedTaskError, UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class AgentEntry:
+    """One registered agent: where its class is, and what it is in a line."""
+
+    target: str
+    summary: str
+
+
+AGENTS: dict[str, AgentEntry] = {
+    "random": AgentEntry("rlkit.agents.random:RandomAgent", "uniform random actions, the baseline"),
+    "ddpg": AgentEntry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
+    "sb3/a2c": AgentEntry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
+    "sb3/ddpg": AgentEntry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),
+    "sb3/dqn": AgentEntry("rlkit.agents.sb3:Sb3DQN", "stable-baselines3's DQN"),
+    "sb3/ppo": AgentEntry("rlkit.agents.sb3:Sb3PPO", "stable-baselines3's PPO"),
+    "sb3/sac": AgentEntry("rlkit.agents.sb3:Sb3SAC", "stable-baselines3's SAC"),
+    "sb3/td3": AgentEntry("rlkit.agents.sb3:Sb3TD3", "stable-baselines3's TD3"),
+}
+
+
+def agent_class(name: str) -> type[Any]:
+    """The class behind a registered name, `path/to/file.py:ClassName` or `module:ClassName`.
+
+    Raises:
+        UnknownNameError: no such name.
+        UsageError: the file or module cannot be imported, has no such class, or the class is not an agent.
+    """
+    if name in AGENTS:
+        module, _, attribute = AGENTS[name].target.partition(":")
+        registered: type[Any] = getattr(importlib.import_module(module), attribute)
+        return registered
+    if ":" not in name:
+        raise UnknownNameError("agent", name, AGENTS, "or give your own as path/to/file.py:ClassName")
+    source, _, attribute = name.rpartition(":")
+    module_object = _module(source)
+    found = vars(module_object).get(attribute)
+    if not inspect.isclass(found):
+        classes = [key for key, value in vars(module_object).items() if inspect.isclass(value)]
+        raise UsageError(f"{source} has no class {attribute!r}{did_you_mean(attribute, classes)}; it has {classes}")
+    _require_agent(found, name)
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    if name.endswith(".py"):
+        from rlkit.envs.locate import module_from_file
+
+        return module_from_file(Path(name))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"cannot import the module {name!r}: {error}") from error
+
+
+_COMMON = ("initial_carry", "reset_carry", "act", "policy_state", "load_policy_state", "training_state")
+_COMMON += ("load_training_state",)
+
+
+def _require_agent(found: type[Any], name: str) -> None:
+    """Say what is missing of the protocol before anything runs."""
+    names = set(dir(found))
+    needed = [*_COMMON, *(() if "train_on" in names else ("observe", "update"))]
+    missing = [method for method in needed if method not in names]
+    if missing:
+        raise UsageError(
+            f"{name} is not an agent: it has no {', '.join(missing)}. An agent has {', '.join(needed)}; "
+            "docs/your-own-agent.md has an example of 60 lines."
+        )
+
+
+def config_class(agent: type[Any]) -> type[Any]:
+    """The agent's `Config`, or an empty one for a class without."""
+    from rlkit.config import AgentConfig
+
+    config: type[Any] = vars(agent).get("Config") or next(
+        (vars(base)["Config"] for base in agent.__mro__ if "Config" in vars(base)), AgentConfig
+    )
+    return config
+
+
+def require_support(name: str, agent: type[Any], task: Any) -> None:
+    """Stop before step 0 where the agent cannot serve the task, naming those that can.
+
+    Raises:
+        UnsupportedTaskError: with the reason.
+    """
+    if "supports" not in dir(agent):  # a class of the user's own may leave it out
+        return
+    reason = agent.supports(task)
+    if reason is not None:
+        able = ", ".join(agents_for(task)) or "none of the registered agents"
+        raise UnsupportedTaskError(f"{name} cannot serve this environment: {reason}.\nagents that can: {able}")
+
+
+def agents_for(task: Any) -> list[str]:
+    """Names of the registered agents that can serve the task."""
+    return [name for name in AGENTS if agent_class(name).supports(task) is None]
+
+
+def preset_files() -> dict[str, Path]:
+    """Every preset by name."""
+    folder = Path(str(resources.files("rlkit.configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def preset_for(agent: str, env: str | None) -> Path | None:
+    """The preset whose `agent.name` is `agent` and whose `envs` holds `env`; None where there is none."""
+    from rlkit.config import read_yaml
+
+    for path in preset_files().values():
+        data = read_yaml(path).data
+        if data.get("agent", {}).get("name") == agent and env in data.get("envs", []):
+            return path
+    return None
+
+
+def preset_named(name: str) -> Path:
+    """The preset called `name`. Raises UnknownNameError."""
+    files = preset_files()
+    if name not in files:
+        raise UnknownNameError("preset", name, [*files, "none"])
+    return files[name]
