@@ -18,9 +18,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rlkit.envs.batch import Layout, layout_of, leaves
 from rlkit.envs.contract import describe
-from rlkit.envs.vector import Info, ResetStates, Space, VectorStep, row_seed
+from rlkit.envs.vector import Info, ResetStates, Space, row_seed
 from rlkit.errors import EnvironmentFault, RlkitError, UsageError
-from rlkit.types import Array, Bools, Obs, State
+from rlkit.types import Array, Bools, Obs, State, VectorStep
 
 AnyVectorEnv: TypeAlias = gym.vector.VectorEnv[Any, Any, Any]
 _FINAL_KEYS = ("final_obs", "_final_obs", "final_info", "_final_info")

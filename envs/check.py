@@ -106,8 +106,8 @@ def _check_action_space(space: Space, report: _Report) -> None:
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         report.add(
             "error",
-            f"the action space has infinite bounds ({space}). Give it real limits, e.g. gymnasium.spaces.Box(-1.0, 1.0, "
-            f"{space.shape}), and scale inside step.",
+            f"the action space has infinite bounds ({space}). Give it real limits, e.g. "
+            f"gymnasium.spaces.Box(-1.0, 1.0, {space.shape}), and scale inside step.",
         )
     elif not ((space.low == -1).all() and (space.high == 1).all()):
         report.add("info", f"action bounds are {space.low} to {space.high}; rlkit's agents rescale from [-1, 1]")

@@ -12,9 +12,10 @@ from rlkit.envs.autoreset import AnyVectorEnv, TrueTransitions
 from rlkit.envs.contract import Env, describe, require_spaces
 from rlkit.envs.locate import EnvRef, locate
 from rlkit.envs.process import ProcessVectorEnv
-from rlkit.envs.vector import SerialVectorEnv, VectorEnv
+from rlkit.envs.vector import SerialVectorEnv
 from rlkit.envs.wrapper_names import WrapperSpec
 from rlkit.errors import EnvironmentFault, RlkitError, UsageError
+from rlkit.types import VectorEnv
 
 Wrapper: TypeAlias = Callable[[Env], Env]
 

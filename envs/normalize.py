@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rlkit.envs.vector import Info, ResetStates, Space, VectorEnv, VectorStep
+from rlkit.envs.vector import Info, ResetStates, Space
 from rlkit.errors import CheckpointError
-from rlkit.types import Array, Obs, State
+from rlkit.types import Array, Obs, State, VectorEnv, VectorStep
 
 
 class RunningMoments:

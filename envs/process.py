@@ -22,9 +22,9 @@ import numpy as np
 
 from rlkit.envs.batch import layout_of
 from rlkit.envs.contract import EnvFn, describe
-from rlkit.envs.vector import Info, ResetStates, SerialVectorEnv, Space, VectorStep
+from rlkit.envs.vector import Info, ResetStates, SerialVectorEnv, Space
 from rlkit.errors import CheckpointError, EnvironmentFault, RlkitError, UsageError
-from rlkit.types import Obs, State
+from rlkit.types import Obs, State, VectorStep
 
 _CLOSE_SECONDS = 5.0  # an environment's own close() may take this long before its process is terminated
 _KILL_SECONDS = 2.0

@@ -1,14 +1,12 @@
-"""Many environments stepped together: the protocol of rlkit's vector environments, and the serial one."""
+"""Many environments stepped together in this process; `rlkit.types.VectorEnv` is the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
@@ -16,72 +14,11 @@ from rlkit.envs.batch import WrongObservation, layout_of, row_action
 from rlkit.envs.contract import CheckedEnv, Env, EnvFn, build_env
 from rlkit.envs.restore import capture_env, layers, probe_restore, restore_env
 from rlkit.errors import CheckpointError, EnvironmentFault, UsageError
-from rlkit.types import Bools, Obs, State
+from rlkit.types import Obs, State, VectorStep
 
 Space: TypeAlias = spaces.Space[Any]
 Info: TypeAlias = dict[str, Any]
 ResetStates: TypeAlias = Sequence[object | None]
-
-
-@dataclass(frozen=True, slots=True)
-class VectorStep:
-    """One step of N environments. Rows whose episode ended are already reset."""
-
-    obs: Obs  # [N, *O] what to act on next: the reset observation in rows whose episode ended
-    next_obs: Obs  # [N, *O] the true successor; the very same object as obs when no row ended
-    reward: npt.NDArray[np.float64]  # [N]
-    terminated: Bools  # [N]
-    truncated: Bools  # [N], False where terminated
-    infos: tuple[Info, ...]  # the step's own info per row
-    reset_infos: tuple[Info | None, ...]  # the reset's info, None in rows that did not end
-
-    @property
-    def ended(self) -> Bools:
-        """Rows whose episode ended in this step, bool [N]."""
-        return self.terminated | self.truncated
-
-
-class VectorEnv(Protocol):
-    """N environments with reset in the same step."""
-
-    @property
-    def num_envs(self) -> int:
-        """N."""
-
-    @property
-    def single_observation_space(self) -> Space:
-        """Observation space of one environment."""
-
-    @property
-    def single_action_space(self) -> Space:
-        """Action space of one environment."""
-
-    @property
-    def frame_stack(self) -> int:
-        """Frames in one observation's first axis, where a frame-stack wrapper announces itself; otherwise 1."""
-
-    @property
-    def restore_tier(self) -> str:
-        """`exact` or `reset`, see `rlkit.envs.restore`; probed on first use."""
-
-    def reset(self, seed: int) -> tuple[Obs, tuple[Info, ...]]:
-        """Observations [N, *O] of new episodes. Later episodes continue each environment's own generator."""
-
-    def step(self, action: Any, reset_states: ResetStates | None = None) -> VectorStep:
-        """One step. `reset_states[i]`, where given, becomes `options={"state": …}` if row i's episode ends."""
-
-    def get_state(self) -> State:
-        """Plain tree from which `set_state` continues."""
-
-    def set_state(self, state: State) -> Obs | None:
-        """Continue from `get_state`'s tree in environments built the same way.
-
-        Returns None where the next step continues exactly. In the tier `reset`, new episodes begin: returns their
-        observations, which replace those the caller kept.
-        """
-
-    def close(self) -> None:
-        """Release everything; safe to call twice."""
 
 
 def row_seed(seed: int, index: int, generation: int = 0) -> int:

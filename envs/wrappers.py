@@ -41,9 +41,9 @@ def from_unit(unit: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> F
     [0.0, 1.0, 2.0]
     """
     unit, low, high = np.asarray(unit, np.float64), np.asarray(low, np.float64), np.asarray(high, np.float64)
-    middle, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
-    action = middle + unit * half
-    return np.where(unit == -1.0, low, np.where(unit == 1.0, high, action))
+    # Weighted ends instead of middle + unit * half: exact at both ends, never outside them.
+    action: Float64s = (0.5 - 0.5 * unit) * low + (0.5 + 0.5 * unit) * high
+    return action
 
 
 def finite_box(space: gym.Space[Any], purpose: str) -> spaces.Box:

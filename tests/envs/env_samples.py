@@ -193,7 +193,7 @@ class BothEnds(Flat):
 
 class Unseeded(Flat):
     def reset(self, *, seed=None, options=None):
-        obs, info = super().reset(seed=seed, options=options)
+        _, info = super().reset(seed=seed, options=options)
         self.place = np.frombuffer(os.urandom(2), np.uint8).astype(np.float64)
         return self._obs(), info
 

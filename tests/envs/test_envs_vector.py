@@ -4,6 +4,7 @@ import pytest
 from rlkit.envs.make import make
 from rlkit.envs.restore import same
 from rlkit.envs.vector import SerialVectorEnv, row_seed
+from rlkit.envs.wrapper_names import resolve_wrapper
 from rlkit.errors import EnvironmentFault, UsageError
 
 
@@ -140,12 +141,16 @@ def test_a_faulty_environment_is_explained(samples, name, words):
     faulty = vars(samples)[name]
     first = samples.Flat if name == "Raises" else faulty
     with pytest.raises(EnvironmentFault) as raised:
-        env = SerialVectorEnv([first, faulty])
-        env.reset(0)
-        for action in actions(2, 5):
-            env.step(action)
+        walk([first, faulty])
     for word in words:
         assert word in str(raised.value)
+
+
+def walk(env_fns):
+    env = SerialVectorEnv(env_fns)
+    env.reset(0)
+    for action in actions(len(env_fns), 5):
+        env.step(action)
 
 
 def test_the_original_error_is_chained(samples):
@@ -169,8 +174,6 @@ def test_no_environment_is_an_error():
 
 @pytest.mark.parametrize("wrap", [(), ("frame-stack:n=3",), ("time-limit:max_episode_steps=3",)])
 def test_get_state_and_set_state_continue_exactly(samples, sample_ref, wrap):
-    from rlkit.envs.wrapper_names import resolve_wrapper
-
     def build():
         return make(sample_ref("Flat"), 2, wrappers=[resolve_wrapper(text) for text in wrap])
 
