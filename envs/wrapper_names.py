@@ -126,7 +126,8 @@ def _value(text: str) -> Any:
     if text in spelled:
         return spelled[text]
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        return tuple(value) if isinstance(value, list) else value
     except ValueError:
         pass
     try:
@@ -143,7 +144,7 @@ def _wrapper_class(name: str) -> Any:
 def _usage(name: str, signature: inspect.Signature) -> str:
     parameters = list(signature.parameters.values())[1:]
     if not parameters:
-        return f"{name} takes no parameters"
+        return f"{name} has no parameters"
     listed = ", ".join(
         parameter.name if parameter.default is inspect.Parameter.empty else f"{parameter.name}={parameter.default!r}"
         for parameter in parameters
