@@ -25,8 +25,8 @@ Backend: TypeAlias = Literal["mkl", "onednn"]
 
 # Below this width oneDNN falls to slow kernels, and MKL is better with the transposed product (see `weight_gradient`).
 THIN = 64
-# A switch of library changes the rounding of every run, so it must buy something.
-PROBE_MARGIN = 1.1
+# Wide, so that noise never decides: on Zen 4 the ratio is 1.02 to 1.08 and two runs of one seed must round alike.
+PROBE_MARGIN = 1.25
 
 _chosen: Backend | None = None
 

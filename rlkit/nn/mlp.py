@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, cast
 
@@ -75,6 +76,21 @@ class MLP(nn.Module):
         For a policy's loss through a critic, where only the gradient with respect to the action counts.
         """
         return self._run(x, self.flat.detach())
+
+    def trace(self, x: Tensor) -> Trace:
+        """Outputs for rows [B, in_features] with what their gradients need, outside autograd.
+
+        The same numbers as `forward` and `backward`, a tenth faster in an update of 256x256: for a `learn` that knows
+        the gradient of its loss and runs under `torch.inference_mode()`.
+
+        >>> net = MLP(3, (16,), 1, generator=torch.Generator().manual_seed(0))
+        >>> trace = net.trace(torch.zeros(5, 3))
+        >>> trace.weight_gradient(torch.ones_like(trace.output)).shape == net.flat.shape
+        True
+        """
+        layers = self.layer_views()
+        with torch.no_grad():
+            return Trace((x, *_activations(x, layers, self.output)), layers, self.output)
 
     def _run(self, x: Tensor, flat: Tensor) -> Tensor:
         rows = x if x.dim() == 2 else x.reshape(-1, self.widths[0])
@@ -148,6 +164,37 @@ class MLP(nn.Module):
         if self._views.address != self.flat.data_ptr():
             self._views = _Views(self.flat, self.widths)
         return self._views
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One forward pass of an MLP; gradients are right until its weights change."""
+
+    activations: tuple[Tensor, ...]  # the input, then every layer's output
+    layers: Layers
+    kind: Output
+
+    @property
+    def output(self) -> Tensor:
+        """The network's output, [B, out]."""
+        return self.activations[-1]
+
+    def weight_gradient(self, gradient: Tensor) -> Tensor:
+        """Gradient of a loss in the layout of `MLP.flat`, given its gradient [B, out] by the output."""
+        flat_gradient = self.layers[0][0].new_empty(sum(weight.numel() + bias.numel() for weight, bias in self.layers))
+        with torch.no_grad():
+            self._backward(gradient, flat_gradient, wants_x=False)
+        return flat_gradient
+
+    def input_gradient(self, gradient: Tensor) -> Tensor:
+        """Gradient [B, in] of a loss by the input, given its gradient [B, out] by the output."""
+        with torch.no_grad():
+            return cast(Tensor, self._backward(gradient, None, wants_x=True))
+
+    def _backward(self, gradient: Tensor, flat_gradient: Tensor | None, *, wants_x: bool) -> Tensor | None:
+        if self.kind == "tanh":
+            gradient = torch.ops.aten.tanh_backward(gradient, self.output)
+        return _backward(gradient, self.activations[:-1], self.layers, flat_gradient, wants_x)
 
 
 class _Views:

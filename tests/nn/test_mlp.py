@@ -59,6 +59,21 @@ def test_gradients_pass_gradcheck_in_float64(output):
     assert torch.autograd.gradcheck(lambda x, flat: net._run(x, flat), (x, net.flat))
 
 
+@pytest.mark.parametrize("output", ["linear", "tanh"])
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_trace_gives_the_same_numbers_as_autograd(backend, output, inference):
+    net = MLP(5, (256, 128), 3, output=output, generator=generator())
+    x = torch.randn(64, 5, generator=generator(1), requires_grad=True)
+    gradient = torch.randn(64, 3, generator=generator(2))
+    y = net(x)
+    by_x, by_weights = torch.autograd.grad(y, (x, net.flat), gradient)
+    with torch.inference_mode(inference):
+        trace = net.trace(x.detach())
+        assert torch.equal(trace.output, y)
+        assert torch.equal(trace.weight_gradient(gradient), by_weights)
+        assert torch.equal(trace.input_gradient(gradient), by_x)
+
+
 def test_frozen_weights_get_no_gradient_but_the_input_does():
     net = MLP(3, (8,), 1, generator=generator())
     x = torch.randn(4, 3, generator=generator(1), requires_grad=True)
