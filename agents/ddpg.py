@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -72,6 +72,16 @@ class DDPGConfig(AgentConfig):
     """bound of the uniform initial weights of the output layers; by default PyTorch's (Lillicrap 2016: 3e-3)"""
 
 
+class Tensors(NamedTuple):
+    """A batch of B transitions as an update needs it."""
+
+    obs: Tensor  # [B, O]
+    action: Tensor  # [B, A] in [-1, 1]
+    reward: Tensor  # [B]
+    next_obs: Tensor  # [B, O]
+    discount: Tensor  # [B]
+
+
 class DDPG:
     """Off-policy actor-critic for bounded continuous actions."""
 
@@ -100,9 +110,7 @@ class DDPG:
         self.target_critic.copy_from(self.critic)
         critic_learning_rate = config.critic_learning_rate or config.learning_rate
         self.actor_optimizer = Adam(self.actor.flat, config.learning_rate)
-        self.critic_optimizer = Adam(
-            self.critic.flat, critic_learning_rate, weight_decay=config.critic_weight_decay
-        )
+        self.critic_optimizer = Adam(self.critic.flat, critic_learning_rate, weight_decay=config.critic_weight_decay)
 
         self.replay = ReplayBuffer(
             task.observation_space,
@@ -118,9 +126,9 @@ class DDPG:
 
     def _network(self, inputs: int, outputs: int, output: Literal["linear", "tanh"], weights: torch.Generator) -> MLP:
         config = self.config
-        return MLP(
-            inputs, config.hidden, outputs, output=output, generator=weights, final_init=config.final_init
-        ).to(self.device)
+        return MLP(inputs, config.hidden, outputs, output=output, generator=weights, final_init=config.final_init).to(
+            self.device
+        )
 
     def initial_carry(self, num_envs: int) -> Carry:
         """State of the Ornstein-Uhlenbeck noise, float32 [N, A]; nothing for Gaussian noise."""
@@ -153,12 +161,13 @@ class DDPG:
         return noise, noise
 
     def _env_action(self, unit: Array) -> Array:
-        return from_unit(unit.reshape(len(unit), *self._low.shape), self._low, self._high)
+        action = from_unit(unit.reshape(len(unit), *self._low.shape), self._low, self._high)
+        return action.astype(self._low.dtype)
 
     def observe(self, step: Transition, carry: Carry) -> None:
         """Store one step of N environments, actions scaled to [-1, 1]."""
         unit = to_unit(step.action, self._low, self._high).reshape(self._num_envs, self._action_size)
-        self.replay.add(replace(step, action=unit))
+        self.replay.add(replace(step, action=unit))  # float32 in the ring
         self._env_steps += self._num_envs
         if self._env_steps > self.config.learning_starts:
             self._updates_due += self.config.update_to_data_ratio * self._num_envs
@@ -173,32 +182,33 @@ class DDPG:
 
     def learn(self, batch: Batch) -> Metrics:
         """Exactly one update of critic, actor and targets."""
-        obs, next_obs = self._tensor(self._flatten(batch.obs)), self._tensor(self._flatten(batch.next_obs))
-        action, reward = self._tensor(batch.action), self._tensor(batch.reward)
-        target = self._critic_target(reward, self._tensor(batch.discount), next_obs)
+        tensors = self.tensors(batch)
 
-        critic_loss = dpg.critic_loss(self._value(self.critic, obs, action), target)
+        critic_loss = self.critic_loss(tensors)
         self.critic_optimizer.step(*torch.autograd.grad(critic_loss, [self.critic.flat]))
 
-        value = self._value(self.critic, obs, self.actor(obs))
-        actor_loss = dpg.deterministic_policy_loss(value)
+        actor_loss = self.actor_loss(tensors)
         self.actor_optimizer.step(*torch.autograd.grad(actor_loss, [self.actor.flat]))
 
         self.target_critic.polyak_(self.critic, self.config.tau)
         self.target_actor.polyak_(self.actor, self.config.tau)
         return {"train/critic_loss": critic_loss.item(), "train/actor_loss": actor_loss.item()}
 
-    def _critic_target(self, reward: Tensor, discount: Tensor, next_obs: Tensor) -> Tensor:
+    def critic_loss(self, batch: Tensors) -> Tensor:
+        """Squared error against y = r + γ Q'(s', μ'(s')) (equations 4 and 5), a scalar."""
         with torch.no_grad():
-            next_value = self._value(self.target_critic, next_obs, self.target_actor(next_obs))
-            return dpg.td_target(reward, discount, next_value)
+            next_value = _value(self.target_critic, batch.next_obs, self.target_actor(batch.next_obs))
+            target = dpg.td_target(batch.reward, batch.discount, next_value)
+        return dpg.critic_loss(_value(self.critic, batch.obs, batch.action), target)
 
-    def _value(self, critic: MLP, obs: Tensor, action: Tensor) -> Tensor:
-        value: Tensor = critic(torch.cat((obs, action), dim=1))
-        return value.squeeze(1)  # [B]
+    def actor_loss(self, batch: Tensors) -> Tensor:
+        """Minus the mean of Q(s, μ(s)) (equation 6), a scalar."""
+        return dpg.deterministic_policy_loss(_value(self.critic, batch.obs, self.actor(batch.obs)))
 
-    def _tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+    def tensors(self, batch: Batch) -> Tensors:
+        """The batch on the agent's device, observations as vectors."""
+        arrays = (self._flatten(batch.obs), batch.action, batch.reward, self._flatten(batch.next_obs), batch.discount)
+        return Tensors(*(torch.from_numpy(array).to(self.device) for array in arrays))
 
     def policy_state(self) -> State:
         """The actor's weights."""
@@ -234,3 +244,8 @@ class DDPG:
         self._rng.bit_generator.state = state["rng"]
         self._env_steps = state["env_steps"]
         self._updates_due = state["updates_due"]
+
+
+def _value(critic: MLP, obs: Tensor, action: Tensor) -> Tensor:
+    value: Tensor = critic(torch.cat((obs, action), dim=1))
+    return value.squeeze(1)  # [B]

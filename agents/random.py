@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -76,13 +77,15 @@ def uniform_action(
     if isinstance(space, spaces.Box):
         return _uniform_box(space, count, rng)
     if isinstance(space, spaces.Discrete):
-        return space.start + _uniform_choice(int(space.n), count, rng, action_mask)
+        choice: Array = space.start + _uniform_choice(int(space.n), count, rng, action_mask)
+        return choice
     if isinstance(space, spaces.MultiDiscrete):
         sizes = space.nvec.ravel()
         starts = np.cumsum([0, *sizes])
-        masks = [None if action_mask is None else action_mask[:, a:b] for a, b in zip(starts, starts[1:], strict=False)]
+        masks = [None if action_mask is None else action_mask[:, a:b] for a, b in itertools.pairwise(starts)]
         columns = [_uniform_choice(int(n), count, rng, mask) for n, mask in zip(sizes, masks, strict=True)]
-        return space.start + np.stack(columns, axis=1).reshape(count, *space.shape)
+        choices: Array = space.start + np.stack(columns, axis=1).reshape(count, *space.shape)
+        return choices
     return rng.integers(0, 2, size=(count, *(space.shape or ())), dtype=np.int8)
 
 
@@ -105,7 +108,8 @@ def _uniform_choice(size: int, count: int, rng: np.random.Generator, mask: Bools
         return rng.integers(size, size=count)
     # the k-th allowed action of each row, k uniform below the number allowed
     chosen = (rng.random(count) * mask.sum(axis=1)).astype(np.int64)
-    return np.argmax(mask.cumsum(axis=1) > chosen[:, None], axis=1)
+    first: Array = np.argmax(mask.cumsum(axis=1) > chosen[:, None], axis=1)
+    return first
 
 
 def _rows(obs: Obs) -> int:

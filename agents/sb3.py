@@ -1,4 +1,4 @@
-"""stable-baselines3's algorithms in rlkit's run folder, evaluation and TensorBoard: `sb3/ddpg`, `sb3/ppo`, …
+"""stable-baselines3's algorithms (`sb3/ddpg`, `sb3/ppo`, …) in rlkit's run folder, evaluation and TensorBoard.
 
 The algorithm keeps its own loop and its own numbers (Raffin et al. 2021, https://jmlr.org/papers/v22/20-1364.html);
 this file lends it our environments and stores its state without pickle, so that a run resumes exactly, which SB3's own
@@ -7,6 +7,7 @@ save and load does not.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -144,10 +145,8 @@ class Sb3Agent:
         resumed, self._resumed = self._resumed, None
         remaining = until_step - self.model.num_timesteps
         fresh = self.model._last_obs is None and self.model.num_timesteps == 0
-        try:
+        with contextlib.suppress(_Stop):
             self.model.learn(remaining, callback=_Reporter(self, hook, resumed), reset_num_timesteps=fresh)
-        except _Stop:
-            pass
 
     def policy_state(self) -> State:
         """Weights of the policy, with its targets."""
@@ -249,14 +248,14 @@ class _LentEnv(VecEnv):
     def step_wait(self) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
         assert self.venv is not None
         step = self.venv.step(self._actions)
-        ended = step.terminated | step.truncated
+        ended = step.ended
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        self.returns += step.reward
+        self.returns += step.env_reward
         self.lengths += 1
-        for row in np.flatnonzero(ended):
+        for row in np.flatnonzero(ended).tolist():
             infos[row] = {
                 "terminal_observation": _row(step.next_obs, row),
-                "TimeLimit.truncated": bool(step.truncated[row] and not step.terminated[row]),
+                "TimeLimit.truncated": bool(step.truncated[row]),
             }
             self._episodes.append((float(self.returns[row]), int(self.lengths[row])))
             self.returns[row], self.lengths[row] = 0.0, 0
@@ -301,7 +300,7 @@ class _Ring:
 
 
 def _ring_arrays(buffer: Any) -> dict[str, Array]:
-    arrays = {}
+    arrays: dict[str, Array] = {}
     for name in _RING:
         value = getattr(buffer, name)
         parts = value.items() if isinstance(value, dict) else [("", value)]
@@ -324,7 +323,7 @@ def _load_ring(model: OffPolicyAlgorithm, log: AppendOnly) -> None:
 def _noise(kind: str, sigma: float, task: Task) -> ActionNoise | None:
     if kind == "none":
         return None
-    shape = task.action_space.shape
+    shape = task.action_space.shape or ()
     noise_class = NormalActionNoise if kind == "gaussian" else OrnsteinUhlenbeckActionNoise
     return noise_class(np.zeros(shape), np.full(shape, sigma))
 

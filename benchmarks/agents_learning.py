@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -50,7 +51,7 @@ TASKS = {
     "ddpg_mountaincarcontinuous": LearningTask(
         "ddpg", "MountainCarContinuous-v0", 50_000, 50,
         {"learning_rate": 1e-3, "gamma": 0.99, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
-         "learning_starts": 1_000, "noise": "ornstein-uhlenbeck", "noise_sigma": 0.5},
+         "learning_starts": 1_000, "noise": "ornstein-uhlenbeck", "noise_sigma": 2.4, "noise_theta": 3.0},
     ),
     "ddpg_halfcheetah": LearningTask(
         "ddpg", "HalfCheetah-v5", 30_000, 10,
@@ -79,11 +80,15 @@ def sb3_returns(task: LearningTask, seed: int) -> list[float]:
     settings = task.settings
     env = gym.make(task.env)
     size = env.action_space.shape
-    noise_class = {"gaussian": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}[settings["noise"]]
+    mean, sigma = np.zeros(size), np.full(size, settings["noise_sigma"])
+    if settings["noise"] == "gaussian":
+        noise = NormalActionNoise(mean, sigma)
+    else:
+        noise = OrnsteinUhlenbeckActionNoise(mean, sigma, theta=settings["noise_theta"])
     model = getattr(sb3, task.agent.upper())(
         "MlpPolicy", env, seed=seed, device="cpu",
         policy_kwargs={"net_arch": [256, 256]},
-        action_noise=noise_class(np.zeros(size), settings["noise_sigma"] * np.ones(size)),
+        action_noise=noise,
         **{name: settings[name] for name in ("learning_rate", "gamma", "batch_size", "tau", "buffer_size", "learning_starts")},
     )  # fmt: skip
     model.learn(task.total_steps)
@@ -93,7 +98,20 @@ def sb3_returns(task: LearningTask, seed: int) -> list[float]:
     return [float(value) for value in returns]
 
 
-LIBRARIES = {"sb3": sb3_returns}
+def rlkit_returns(task: LearningTask, seed: int) -> list[float]:
+    """Train rlkit's agent; return its evaluation returns."""
+    import rlkit
+
+    with tempfile.TemporaryDirectory() as folder:
+        result = rlkit.train(
+            task.agent, task.env, total_steps=task.total_steps, run_dir=Path(folder) / "run", preset="none", seed=seed,
+            agent_config=task.settings, eval_every=0, checkpoint_every=task.total_steps, device="cpu",
+        )  # fmt: skip
+        evaluation = rlkit.evaluate(result.run_dir, episodes=task.eval_episodes, seed=evaluation_seed(seed))
+    return list(evaluation.returns)
+
+
+LIBRARIES = {"rlkit": rlkit_returns, "sb3": sb3_returns}
 
 
 def seed_list(text: str) -> list[int]:

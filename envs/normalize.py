@@ -6,6 +6,7 @@ of the policy: `normalizer_state()` is stored with the weights, and `apply` is w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ class NormalizeObservation(_Around):
         self._update(step.obs)
         obs = self.apply(step.obs)
         next_obs = obs if step.next_obs is step.obs else self.apply(step.next_obs)
-        return VectorStep(obs, next_obs, step.reward, step.terminated, step.truncated, step.infos, step.reset_infos)
+        return replace(step, obs=obs, next_obs=next_obs)
 
     def apply(self, obs: Obs) -> Obs:
         """Normalised copy of observations, with or without a leading axis; changes no statistics."""
@@ -222,9 +223,7 @@ class NormalizeReward(_Around):
             self._moments.update(self._returns)
         self._returns[step.ended] = 0.0
         reward = self.apply_reward(step.reward)
-        return VectorStep(
-            step.obs, step.next_obs, reward, step.terminated, step.truncated, step.infos, step.reset_infos
-        )
+        return replace(step, reward=reward, raw_reward=step.env_reward)
 
     def apply(self, obs: Obs) -> Obs:
         """Observations as they are; `predict` applies every normaliser in turn."""

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 from rlkit.envs.contract import Env
 from rlkit.errors import UnsupportedTaskError
-
-Float64s: TypeAlias = npt.NDArray[np.float64]
-
-
-def to_unit(action: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> Float64s:
-    """Action in [-1, 1] of an action in [low, high], in float64.
-
-    Exactly -1 at `low`, 1 at `high`, 0 in the middle. There, `from_unit(to_unit(a))` is `a`; elsewhere it is within
-    one unit in the last place (float64) of the larger bound. float32 actions come back bit-identical after a cast
-    unless they are below 1e-8 of the larger bound.
-
-    >>> to_unit([0.0, 1.0, 3.0], 0.0, 2.0).tolist()
-    [-1.0, 0.0, 2.0]
-    """
-    action, low, high = np.asarray(action, np.float64), np.asarray(low, np.float64), np.asarray(high, np.float64)
-    middle, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
-    unit = (action - middle) / half
-    return np.where(action == low, -1.0, np.where(action == high, 1.0, unit))
-
-
-def from_unit(unit: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> Float64s:
-    """Action in [low, high] of an action in [-1, 1], in float64; the inverse of `to_unit`.
-
-    Exactly `low` at -1, `high` at 1. Values beyond [-1, 1] are continued linearly, not clipped.
-
-    >>> from_unit([-1.0, 0.0, 1.0], 0.0, 2.0).tolist()
-    [0.0, 1.0, 2.0]
-    """
-    unit, low, high = np.asarray(unit, np.float64), np.asarray(low, np.float64), np.asarray(high, np.float64)
-    # Weighted ends instead of middle + unit * half: exact at both ends, never outside them.
-    action: Float64s = (0.5 - 0.5 * unit) * low + (0.5 + 0.5 * unit) * high
-    return action
+from rlkit.spaces import from_unit
 
 
 def finite_box(space: gym.Space[Any], purpose: str) -> spaces.Box:

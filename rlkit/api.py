@@ -1,8 +1,8 @@
 """The Python API: make, train, load, evaluate. The command line is built on it and gives the same bits.
 
-    agent = rlkit.make("ddpg", "Pendulum-v1", seed=0, gamma=0.98)
-    result = rlkit.train(agent, "Pendulum-v1", total_steps=20_000)
-    rlkit.load(result.run_dir).predict(obs)
+agent = rlkit.make("ddpg", "Pendulum-v1", seed=0, gamma=0.98)
+result = rlkit.train(agent, "Pendulum-v1", total_steps=20_000)
+rlkit.load(result.run_dir).predict(obs)
 """
 
 from __future__ import annotations
@@ -375,8 +375,7 @@ class Policy:
         return evaluate_actor(self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore)
 
     def _is_single(self, obs: Obs) -> bool:
-        leaf = np.asarray(_first_leaf(obs))
-        return leaf.ndim == len(_first_space(self._space).shape or ())
+        return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())
 
 
 def load(run: str | Path, *, env: EnvLike | None = None, checkpoint: str = "latest") -> Policy:
@@ -421,6 +420,26 @@ def evaluate(
         return evaluate_actor(run_or_agent, envs, episodes=episodes, seed=seed or 0, explore=explore)
     finally:
         envs.close()
+
+
+def _first_leaf(obs: Obs) -> Array:
+    while isinstance(obs, (dict, tuple)):
+        obs = next(iter(obs.values())) if isinstance(obs, dict) else obs[0]
+    return np.asarray(obs)
+
+
+def _first_leaf_space(space: gym.Space[Any]) -> gym.Space[Any]:
+    while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
+        space = next(iter(space.spaces.values())) if isinstance(space, gym.spaces.Dict) else space.spaces[0]
+    return space
+
+
+def _add_axis(obs: Obs) -> Obs:
+    if isinstance(obs, dict):
+        return {key: _add_axis(value) for key, value in obs.items()}
+    if isinstance(obs, tuple):
+        return tuple(_add_axis(value) for value in obs)
+    return np.asarray(obs)[None]
 
 
 def _stored_config(folder: RunFolder) -> RunConfig:
@@ -528,7 +547,8 @@ def _warn_about_versions(checkpoint: Checkpoint) -> None:
     ]
     if changed:
         logging.getLogger(__name__).warning(
-            "library versions changed since the checkpoint (%s); the run goes on, but not bit by bit", ", ".join(changed)
+            "library versions changed since the checkpoint (%s); the run goes on, but not bit by bit",
+            ", ".join(changed),
         )
 
 

@@ -215,10 +215,7 @@ class CheckpointStore:
             shutil.rmtree(path)
             crash_point("mid-prune")
         used = {
-            segment.file
-            for path in kept
-            for log in read_manifest(path)["logs"].values()
-            for segment in _segments(log)
+            segment.file for path in kept for log in read_manifest(path)["logs"].values() for segment in _segments(log)
         }
         for segment_file in (self.folder / SEGMENTS).glob("*"):
             if segment_file.name not in used:

@@ -38,7 +38,9 @@ class ConfigError(UsageError):
         self.problems = tuple(problems)
         count = len(self.problems)
         heading = "1 mistake" if count == 1 else f"{count} mistakes"
-        super().__init__(f"{heading} in the configuration:\n" + "\n".join(f"  - {problem}" for problem in self.problems))
+        super().__init__(
+            f"{heading} in the configuration:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
+        )
 
 
 class UnsupportedTaskError(UsageError):

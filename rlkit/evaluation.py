@@ -47,14 +47,15 @@ def evaluate(actor: Actor, envs: VectorEnv, *, episodes: int, seed: int, explore
     The actor is not changed; the environments are reset with `seed`, so the same call gives the same numbers.
     """
     rng = seeding.generator(seed, "evaluation")
-    returns, lengths = [], []
+    returns: list[float] = []
+    lengths: list[int] = []
     obs, _ = envs.reset(seed)
     carry = actor.initial_carry(1)
     total, length = 0.0, 0
     while len(returns) < episodes:
         action, carry, _ = actor.act(obs, carry, explore=explore, rng=rng)
         step = envs.step(action)
-        obs, total, length = step.obs, total + float(step.reward[0]), length + 1
+        obs, total, length = step.obs, total + float(step.env_reward[0]), length + 1
         ended = step.terminated | step.truncated
         if not ended[0] and length >= MAX_EPISODE_STEPS:
             _LOG.warning("an evaluation episode was cut after %d steps; give the environment a time limit", length)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,7 @@ from rlkit.types import (
     VectorEnv,
     VectorStep,
 )
+
 
 class Hook(Protocol):
     """Something that hangs on the loop. `name` is its key in checkpoints."""
@@ -200,7 +201,7 @@ class Session:
 
     def count_episodes(self, step: VectorStep, ended: Bools) -> Sequence[Episode]:
         """Add one step to the running returns; the episodes that ended in it."""
-        self.running_return += step.reward
+        self.running_return += step.env_reward
         self.running_length += 1
         if not ended.any():
             return ()
@@ -210,9 +211,7 @@ class Session:
         return finished
 
 
-def run(
-    agent: Agent | SelfDriven, envs: VectorEnv | None, session: Session, make_env: Callable[[], VectorEnv]
-) -> None:
+def run(agent: Agent | SelfDriven, envs: VectorEnv | None, session: Session, make_env: Callable[[], VectorEnv]) -> None:
     """Train until `session` is over. `envs` is None for an agent that owns its loop."""
     if isinstance(agent, SelfDriven):
         agent.train_on(session.task, make_env, session.total_steps, session.advance)
@@ -231,10 +230,10 @@ def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
         obs = session.obs
         action, carry, extras = agent.act(obs, session.carry, explore=True, rng=session.rng)
         session.check_finite("action", action)
-        step = envs.step(action, extras.get("reset_state"))
+        step = envs.step(action, _reset_states(extras))
         session.check_finite("reward", step.reward)
         session.check_finite("observation", step.next_obs)
-        ended = step.terminated | step.truncated
+        ended = step.ended
         if ended.any():
             carry = agent.reset_carry(carry, ended)
         reward = step.reward.astype(np.float32)
@@ -245,6 +244,12 @@ def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
         session.obs, session.carry = step.obs, carry
         episodes = session.count_episodes(step, ended)
         session.advance(Progress(session.step + envs.num_envs, episodes, metrics))
+
+
+def _reset_states(extras: Mapping[str, Array]) -> Sequence[object] | None:
+    """States in which rows whose episode ends are to start again (exploring starts)."""
+    states = extras.get("reset_state")
+    return None if states is None else list(states)
 
 
 def _float_leaves(values: Array | Obs) -> Iterator[Array]:

@@ -67,8 +67,15 @@ def _module(name: str) -> ModuleType:
         raise UsageError(f"cannot import the module {name!r}: {error}") from error
 
 
-_COMMON = ("initial_carry", "reset_carry", "act", "policy_state", "load_policy_state", "training_state")
-_COMMON += ("load_training_state",)
+_COMMON = (
+    "initial_carry",
+    "reset_carry",
+    "act",
+    "policy_state",
+    "load_policy_state",
+    "training_state",
+    "load_training_state",
+)
 
 
 def _require_agent(found: type[Any], name: str) -> None:

@@ -41,7 +41,7 @@ def torch_generator(seed: int, stream: str) -> torch.Generator:
 def seed_global_generators(seed: int) -> None:
     """Seed the global generators of Python, numpy and torch (where imported); only foreign code draws from them."""
     random.seed(seed)
-    np.random.seed(integer_seed(seed, "numpy-global"))  # noqa: NPY002
+    np.random.seed(integer_seed(seed, "numpy-global"))
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
@@ -49,7 +49,7 @@ def seed_global_generators(seed: int) -> None:
 
 def global_generators_state() -> State:
     """States of the global generators, because libraries draw from them."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     state: State = {
         "python": random.getstate(),
         "numpy": {"keys": keys, "position": position, "has_gauss": has_gauss, "gauss": gauss},
@@ -68,9 +68,7 @@ def load_global_generators_state(state: State) -> None:
     legacy = state["numpy"]
     if not 0 <= legacy["position"] <= 624 or legacy["keys"].shape != (624,):
         raise CheckpointError(f"damaged generator state: position {legacy['position']} is outside 0..624")
-    np.random.set_state(  # noqa: NPY002
-        ("MT19937", legacy["keys"], legacy["position"], legacy["has_gauss"], legacy["gauss"])
-    )
+    np.random.set_state(("MT19937", legacy["keys"], legacy["position"], legacy["has_gauss"], legacy["gauss"]))
     if "torch" in state:
         import torch
 

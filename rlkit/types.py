@@ -69,6 +69,12 @@ class VectorStep:
     truncated: Bools  # [N], False where terminated
     infos: tuple[dict[str, Any], ...]  # the step's own info per row
     reset_infos: tuple[dict[str, Any] | None, ...]  # the reset's info, None in rows that did not end
+    raw_reward: npt.NDArray[np.float64] | None = None  # [N] the environment's own, where a wrapper changed `reward`
+
+    @property
+    def env_reward(self) -> npt.NDArray[np.float64]:
+        """The environment's own rewards [N], what an episode's return is counted in."""
+        return self.reward if self.raw_reward is None else self.raw_reward
 
     @property
     def ended(self) -> Bools:

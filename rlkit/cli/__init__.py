@@ -1,0 +1,1 @@
+"""The `rlkit` command, one file a command."""

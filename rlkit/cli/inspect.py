@@ -75,7 +75,8 @@ def _text(path: Path, facts: dict[str, Any]) -> str:
         lines += [
             f"  {agent['name']} on {config['env']}, {config['total_steps']:,} steps, seed {config['seed']}, "
             f"{facts['device']}, started {facts['started']}",
-            "  " + ("not finished" if result is None else f"{result['status']} after {result['steps']:,} steps")
+            "  "
+            + ("not finished" if result is None else f"{result['status']} after {result['steps']:,} steps")
             + ("" if result is None or result["final_return"] is None else f", return {result['final_return']:.1f}"),
             f"  environment restore tier: {facts['restore_tier']}",
             "  " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
@@ -84,6 +85,10 @@ def _text(path: Path, facts: dict[str, Any]) -> str:
         lines += ["  agent options:", *(f"    {name}: {value}" for name, value in own.items())]
     lines.append("  checkpoints:")
     for item in facts["checkpoints"]:
-        what = f"step {item['step']:,}, {' and '.join(item['holds'])}, {item['bytes'] / 1e6:.1f} MB" if "step" in item else ""
+        what = (
+            f"step {item['step']:,}, {' and '.join(item['holds'])}, {item['bytes'] / 1e6:.1f} MB"
+            if "step" in item
+            else ""
+        )
         lines.append(f"    {item['name']}  {item['state']}  {what}".rstrip())
     return "\n".join(lines)

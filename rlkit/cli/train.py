@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from pydantic import create_model
@@ -84,9 +84,7 @@ def _parse(agent: str, arguments: list[str]) -> Any:
     env = first["env"] or ("ENV" if asks_for_help else None)
     config_file = None if first["config"] is None else Path(first["config"])
     resolved = resolve(agent, env, preset=first["preset"] or "auto", config_file=config_file)
-    model = create_model(
-        "TrainOptions", __base__=TrainOptions, agent=(Annotated[config_class, tyro.conf.arg(help="")], ...)
-    )
+    model: Any = create_model("TrainOptions", __base__=TrainOptions, agent=(config_class, ...))
     default = model(**resolved.options.model_dump(), agent=resolved.agent)
     return tyro.cli(model, default=default, args=arguments, prog=f"rlkit train {agent}")
 

@@ -7,8 +7,9 @@ import pytest
 
 from rlkit.envs.make import make, make_single
 from rlkit.envs.wrapper_names import WRAPPERS, resolve_wrapper
-from rlkit.envs.wrappers import ClipAction, FrameStack, RescaleAction, from_unit, to_unit
+from rlkit.envs.wrappers import ClipAction, FrameStack, RescaleAction
 from rlkit.errors import UnknownNameError, UnsupportedTaskError, UsageError
+from rlkit.spaces import from_unit, to_unit
 
 
 @pytest.mark.parametrize(("low", "high"), [(-2.0, 2.0), (-1.0, 3.0), (0.1, 0.7), (-1e-3, 1e6), (5.0, 6.0)])

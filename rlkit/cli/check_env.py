@@ -1,0 +1,52 @@
+"""`rlkit check-env`: what is wrong with an environment, and which agents can serve it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from rlkit import registry
+from rlkit.envs.check import check_env
+from rlkit.envs.make import make
+from rlkit.envs.wrapper_names import resolve_wrapper
+from rlkit.types import Task
+
+
+@dataclass(frozen=True)
+class CheckEnvOptions:
+    """Check an environment before training on it."""
+
+    env: Annotated[str, tyro.conf.Positional]
+    """gymnasium id, `module:EnvId-v0` or `path/to/file.py:ClassName`"""
+    wrap: tuple[str, ...] = ()
+    """wrappers, as for `rlkit train`"""
+
+
+def run(arguments: list[str]) -> int:
+    """Print the findings; exit code 1 where one is an error."""
+    options = tyro.cli(CheckEnvOptions, args=arguments, prog="rlkit check-env")
+    wrappers = tuple(resolve_wrapper(text) for text in options.wrap)
+    findings = check_env(options.env, wrappers)
+    for finding in findings:
+        first, *rest = finding.text.splitlines()
+        print(f"{finding.level + ':':<9}{first}")
+        print("".join(f"         {line}\n" for line in rest), end="")
+    errors = sum(finding.level == "error" for finding in findings)
+    if errors:
+        print(f"\n{errors} error{'s' if errors > 1 else ''}: training would stop or be wrong until mended.")
+        return 1
+    _print_agents(options)
+    return 0
+
+
+def _print_agents(options: CheckEnvOptions) -> None:
+    envs = make(options.env, 1, wrappers=[resolve_wrapper(text) for text in options.wrap])
+    task = Task(envs.single_observation_space, envs.single_action_space)
+    envs.close()
+    print("\nagents that can serve it:")
+    for name in registry.AGENTS:
+        reason = registry.agent_class(name).supports(task)
+        print(f"  {name:<12}" + ("yes" if reason is None else f"no: {reason}"))
+    print(f"\nnext: rlkit train AGENT --env {options.env}")
