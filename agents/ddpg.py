@@ -203,7 +203,8 @@ class DDPG:
 
     def actor_loss(self, batch: Tensors) -> Tensor:
         """Minus the mean of Q(s, μ(s)) (equation 6), a scalar."""
-        return dpg.deterministic_policy_loss(_value(self.critic, batch.obs, self.actor(batch.obs)))
+        state_action = torch.cat((batch.obs, self.actor(batch.obs)), dim=1)
+        return dpg.deterministic_policy_loss(self.critic.frozen(state_action).squeeze(1))
 
     def tensors(self, batch: Batch) -> Tensors:
         """The batch on the agent's device, observations as vectors."""

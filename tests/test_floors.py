@@ -40,7 +40,17 @@ ROWS = {
         "rlkit.checkpoint",
         "rlkit.codec",
     ),
-    "top": ("rlkit.registry", "rlkit.api", "rlkit.cli", "rlkit.__main__", "rlkit"),
+    "top": (
+        "rlkit.registry",
+        "rlkit.resolve",
+        "rlkit.assembly",
+        "rlkit.running",
+        "rlkit.policy",
+        "rlkit.api",
+        "rlkit.cli",
+        "rlkit.__main__",
+        "rlkit",
+    ),
 }
 """Row of the floor table -> its modules, each with everything below it, lowest row first."""
 

@@ -11,9 +11,11 @@ import tyro
 from pydantic import create_model
 
 from rlkit import registry
-from rlkit.api import RunResult, resolve, resume, start
+from rlkit.api import resume, start
 from rlkit.config import RunConfig, RunOptions
 from rlkit.errors import UsageError
+from rlkit.resolve import resolve
+from rlkit.running import RunResult
 
 HELP = """usage: rlkit train AGENT --env ENV [OPTIONS]
        rlkit train --resume RUN [--total-steps N]

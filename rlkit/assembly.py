@@ -1,0 +1,121 @@
+"""Environments and agents built from a run's options, in the same way for training, evaluation and `predict`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+
+from rlkit import registry
+from rlkit.config import RunConfig, RunOptions
+from rlkit.envs.make import make as make_env
+from rlkit.envs.normalize import NormalizeReward, normalizers
+from rlkit.envs.wrapper_names import WrapperSpec, resolve_wrapper
+from rlkit.errors import UsageError
+from rlkit.types import State, Task, VectorEnv
+
+EnvLike: TypeAlias = str | Callable[..., gym.Env[Any, Any]]
+"""A gymnasium id, `module:EnvId-v0`, `path/to/file.py:ClassName`, or a class or function that builds an environment."""
+
+
+def build_envs(env: EnvLike, options: RunOptions) -> VectorEnv:
+    """The training environments, wrapped."""
+    return make_env(env, options.num_envs, vector=options.vector, wrappers=_wrappers(options))
+
+
+def build_evaluation_envs(env: EnvLike, options: RunOptions) -> VectorEnv:
+    """One environment with its own rewards and frozen observation statistics."""
+    wrappers = [wrapper for wrapper in _wrappers(options) if wrapper.name != "normalize-reward"]
+    envs = make_env(env, 1, wrappers=wrappers)
+    for normalizer in normalizers(envs):
+        normalizer.frozen = True
+    return envs
+
+
+def _wrappers(options: RunOptions) -> list[WrapperSpec]:
+    return [resolve_wrapper(text) for text in options.wrap]
+
+
+def task_of(options: RunOptions, envs: VectorEnv, schedule_steps: int | None = None) -> Task:
+    """What the agent is told; `schedule_steps` is the first horizon of a run that was extended."""
+    return Task(
+        observation_space=envs.single_observation_space,
+        action_space=envs.single_action_space,
+        num_envs=envs.num_envs,
+        total_steps=schedule_steps or options.total_steps,
+        seed=options.seed,
+        device=_device(options.device),
+        frame_stack=envs.frame_stack,
+    )
+
+
+def _device(name: str) -> str:
+    torch = sys.modules.get("torch")
+    has_cuda = torch is not None and torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu, or a CUDA build of torch")
+    return "cuda" if name != "cpu" and has_cuda else "cpu"
+
+
+def build_agent(config: RunConfig, task: Task) -> Any:
+    """The untrained agent. Raises UnsupportedTaskError where it cannot serve the task."""
+    agent = registry.agent_class(config.agent_name)
+    registry.require_support(config.agent_name, agent, task)
+    return agent(config.agent, task)
+
+
+def load_policy(policy: State, agent: Any, envs: VectorEnv) -> None:
+    """Put a checkpoint's policy into the agent and its observation statistics into the environments' normalisers."""
+    agent.load_policy_state(policy["agent"])
+    own = _policy_normalizers(envs)
+    # evaluation environments have no reward normaliser; those that remain are matched by what they hold
+    stored = [state for state in policy["normalizers"] if "leaves" in state]
+    for normalizer, state in zip(own, stored, strict=True):
+        normalizer.load_normalizer_state(state)
+
+
+def _policy_normalizers(envs: VectorEnv) -> list[Any]:
+    return [normalizer for normalizer in normalizers(envs) if not isinstance(normalizer, NormalizeReward)]
+
+
+def copy_normalizers(source: VectorEnv, target: VectorEnv) -> None:
+    """Give `target` the observation statistics of `source`."""
+    for own, other in zip(_policy_normalizers(target), _policy_normalizers(source), strict=True):
+        own.load_normalizer_state(other.normalizer_state())
+
+
+def current_matmul_backend() -> str | None:
+    """Which library multiplies matrices, for agents with networks of ours; part of what makes a run repeat its bits."""
+    if "rlkit.nn.linear" not in sys.modules:
+        return None
+    from rlkit.nn.linear import matmul_backend
+
+    return matmul_backend()
+
+
+def restore_matmul_backend(meta: Mapping[str, Any]) -> None:
+    """Multiply with the library that the run began with."""
+    if meta["matmul_backend"] is not None:
+        from rlkit.nn.linear import set_matmul_backend
+
+        set_matmul_backend(meta["matmul_backend"])
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Limit the threads of BLAS and torch; both are set back afterwards."""
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    with threadpool_limits(count, user_api="blas"):
+        if torch is not None:
+            torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            if torch is not None and before is not None:
+                torch.set_num_threads(before)

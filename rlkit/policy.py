@@ -1,0 +1,79 @@
+"""A trained policy, ready to act on observations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlkit import seeding
+from rlkit.config import RunOptions
+from rlkit.envs.normalize import normalizers
+from rlkit.evaluation import Evaluation
+from rlkit.evaluation import evaluate as evaluate_actor
+from rlkit.types import Array, Obs, VectorEnv
+
+
+class Policy:
+    """A trained policy, ready to act: `rlkit.load(run)`."""
+
+    def __init__(self, agent: Any, envs: VectorEnv, options: RunOptions, step: int) -> None:
+        self.agent = agent
+        self.step = step
+        self.options = options
+        self._envs = envs
+        self._normalizers = normalizers(envs)
+        self._carry: Any = None
+        self._rng = seeding.generator(options.seed, "predict")
+        inner = self._normalizers[0].env if self._normalizers else envs
+        self._space = inner.single_observation_space
+
+    def predict(self, obs: Obs, *, explore: bool = False) -> Array:
+        """Actions [N, *A] for observations [N, *O]; one action [*A] for one observation [*O].
+
+        A policy with memory remembers from call to call; `reset` begins a new episode.
+        """
+        single = self._is_single(obs)
+        batched = _add_axis(obs) if single else obs
+        for normalizer in self._normalizers:
+            batched = normalizer.apply(batched)
+        count = len(_first_leaf(batched))
+        if self._carry is None or self._carry[0] != count:
+            self._carry = (count, self.agent.initial_carry(count))
+        action, carry, _ = self.agent.act(batched, self._carry[1], explore=explore, rng=self._rng)
+        self._carry = (count, carry)
+        result: Array = action[0] if single else action
+        return result
+
+    def reset(self) -> None:
+        """Forget what the policy remembers of the episode."""
+        self._carry = None
+
+    def evaluate(self, *, episodes: int = 100, seed: int | None = None, explore: bool = False) -> Evaluation:
+        """Evaluation on the run's own environment."""
+        chosen = seeding.integer_seed(self.options.seed, "evaluation") if seed is None else seed
+        return evaluate_actor(self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore)
+
+    def _is_single(self, obs: Obs) -> bool:
+        return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())
+
+
+def _first_leaf(obs: Obs) -> Array:
+    while isinstance(obs, (dict, tuple)):
+        obs = next(iter(obs.values())) if isinstance(obs, dict) else obs[0]
+    return np.asarray(obs)
+
+
+def _first_leaf_space(space: gym.Space[Any]) -> gym.Space[Any]:
+    while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
+        space = next(iter(space.spaces.values())) if isinstance(space, gym.spaces.Dict) else space.spaces[0]
+    return space
+
+
+def _add_axis(obs: Obs) -> Obs:
+    if isinstance(obs, dict):
+        return {key: _add_axis(value) for key, value in obs.items()}
+    if isinstance(obs, tuple):
+        return tuple(_add_axis(value) for value in obs)
+    return np.asarray(obs)[None]

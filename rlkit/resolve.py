@@ -1,0 +1,78 @@
+"""A run's config from its sources: flags win over the file, which wins over the preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlkit import registry
+from rlkit.config import ConfigTree, RunConfig, RunOptions, problems_of, read_yaml
+from rlkit.errors import ConfigError, UsageError
+from rlkit.runs import RunFolder
+
+
+def resolve(
+    agent: str,
+    env: str | None,
+    *,
+    preset: str = "auto",
+    config_file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    agent_config: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The run's config: `options` and `agent_config` win over the file, which wins over the preset.
+
+    Args:
+        agent: registered name, `path/to/file.py:ClassName` or `module:ClassName`.
+        env: environment, or None where the file or `preset` names it.
+        preset: name of a preset, `auto` for the one of this agent and environment, `none` for none.
+        config_file: YAML with the keys of a run's `config.yaml`.
+        options: fields of `RunOptions`.
+        agent_config: fields of the agent's `Config`.
+
+    Raises:
+        ConfigError: every mistake at once, with file and line where there is one.
+    """
+    path = None
+    if preset == "auto":
+        path = registry.preset_for(agent, env)
+    elif preset != "none":
+        path = registry.preset_named(preset)
+    given = dict(options or {}) | ({} if env is None else {"env": env})
+    trees = [read_yaml(file) for file in (path, config_file) if file is not None]
+    return _merged([*trees, ConfigTree({**given, "agent": dict(agent_config or {})})], agent)
+
+
+def _merged(trees: list[ConfigTree], agent_name: str) -> RunConfig:
+    """Later trees win; each is checked by itself, so that a mistake is told with its own place."""
+    agent_config = registry.config_class(registry.agent_class(agent_name))
+    options: dict[str, Any] = {}
+    agent: dict[str, Any] = {}
+    problems: list[str] = []
+    for tree in trees:
+        own_options = {key: value for key, value in tree.data.items() if key not in ("agent", "envs")}
+        own_agent = tree.data.get("agent", {})
+        if not isinstance(own_agent, Mapping):
+            problems.append(f"{tree.place('agent')}: must be a mapping with `name` and the agent's options")
+            continue
+        own_agent = {key: value for key, value in own_agent.items() if key != "name"}
+        checkable = {"env": "?", **own_options}
+        problems += problems_of(RunOptions, ConfigTree(checkable, tree.source, tree.lines))[1]
+        problems += problems_of(agent_config, ConfigTree(own_agent, tree.source, tree.lines), "agent.")[1]
+        options |= own_options
+        agent |= own_agent
+    if problems:
+        raise ConfigError(problems)
+    if "env" not in options:
+        raise UsageError("which environment? Give --env with a gymnasium id (see `rlkit list envs`) or file.py:Class")
+    return RunConfig(agent_name, agent_config.model_validate(agent), RunOptions.model_validate(options))
+
+
+def stored_config(folder: RunFolder) -> RunConfig:
+    """The config that a run was started with."""
+    tree = folder.config_tree()
+    name = tree.data.get("agent", {}).get("name")
+    if not isinstance(name, str):
+        raise UsageError(f"{folder.path}/config.yaml names no agent (agent.name)")
+    return _merged([tree], name)
