@@ -33,7 +33,8 @@ def speed() -> ModuleType:
 def fake(library: str, number: int, seconds: float, **changes: Any) -> dict[str, Any]:
     record = {
         "work": "ddpg", "env": "Pendulum-v1", "library": library, "sitting": "a", "round": number, "steps": 100,
-        "libraries": ["rlkit", "sb3"], "seconds": seconds, "machine": "m", "versions": {"torch": "2"}, "finished": "2026-01-01",
+        "libraries": ["rlkit", "sb3"], "seconds": seconds, "machine": "m", "versions": {"torch": "2"},
+        "finished": "2026-01-01",
     }  # fmt: skip
     if library == "rlkit":
         record |= {"code": "0", "matmul_backend": "mkl"}
@@ -94,6 +95,15 @@ def test_clock_counts_steps_over_episodes(speed: ModuleType) -> None:
     assert sorted(speed.StepClock.marks) == [3, 5]
 
 
+def test_marks_come_from_one_environment(speed: ModuleType) -> None:
+    for steps in (4, 2):  # the first one goes to the end, the second stops before it
+        env = speed.StepClock(gym.make("Pendulum-v1"), 2, 4)
+        env.reset(seed=0)
+        for _ in range(steps):
+            env.step(env.action_space.sample())
+    assert list(speed.StepClock.marks) == [2]
+
+
 def test_a_patch_that_does_not_fit_stops(speed: ModuleType) -> None:
     with pytest.raises(SystemExit, match="has changed"):
         speed.patched("print('another script')")
@@ -123,7 +133,7 @@ def test_patches_fit_cleanrls_script(speed: ModuleType) -> None:
     text = speed.patched(source)
     ast.parse(text)
     assert text.count("SAME_STEP") == 1
-    assert 'final_observation"' not in text
+    assert 'infos["final_observation"]' not in text
 
 
 @pytest.mark.slow
