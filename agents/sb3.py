@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,27 +20,27 @@ from pydantic import Field, create_model
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.noise import (
-    ActionNoise,
-    NormalActionNoise,
-    OrnsteinUhlenbeckActionNoise,
-    VectorizedActionNoise,
-)
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
 
+from rlkit.agents.sb3_bridge import LentEnv, Ring, action_noise, correlated_noises, load_noise, load_ring
 from rlkit.config import AgentConfig
-from rlkit.data.append_only import AppendOnly
 from rlkit.seeding import integer_seed
-from rlkit.types import Array, Bools, Carry, Episode, Obs, Progress, State, Task, VectorEnv
+from rlkit.types import Array, Bools, Carry, Obs, Progress, State, Task, VectorEnv
 
 # Constructor arguments that rlkit sets itself, or that are not plain values.
 _NOT_OPTIONS = frozenset(
     {"policy", "env", "seed", "device", "verbose", "tensorboard_log", "stats_window_size", "optimize_memory_usage"}
     | {"use_sde", "sde_sample_freq", "use_sde_at_warmup", "_init_setup_model"}
 )
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
-_RING = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+# Counters of all algorithms, and DQN's own two.
+_COUNTERS = (
+    "num_timesteps",
+    "_n_updates",
+    "_episode_num",
+    "_current_progress_remaining",
+    "exploration_rate",
+    "_n_calls",
+)
 
 
 class Sb3Config(AgentConfig):
@@ -93,10 +93,10 @@ class Sb3Agent:
         return None
 
     def __init__(self, config: Sb3Config, task: Task) -> None:
-        self._env = _LentEnv(task)
+        self._env = LentEnv(task)
         options = config.model_dump()
         hidden = options.pop("hidden")
-        noise = _noise(options.pop("noise", "none"), options.pop("noise_sigma", 0.0), task)
+        noise = action_noise(options.pop("noise", "none"), options.pop("noise_sigma", 0.0), task)
         if noise is not None:
             options["action_noise"] = noise
         policy = "MultiInputPolicy" if isinstance(task.observation_space, spaces.Dict) else "MlpPolicy"
@@ -111,7 +111,7 @@ class Sb3Agent:
         )
         # An in-memory logger without outputs: what SB3 records, our hooks write.
         self.model.set_logger(Logger(folder=None, output_formats=[]))
-        self._resumed: State | None = None
+        self._pending: State | None = None  # environments' and noise's state, applied when training goes on
 
     def initial_carry(self, num_envs: int) -> Carry:
         """SB3's feed-forward policies remember nothing."""
@@ -126,11 +126,10 @@ class Sb3Agent:
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """The policy's prediction, stochastic where `explore` (without the action noise of training)."""
         assert not isinstance(obs, tuple)
-        with torch.random.fork_rng(devices=[]):
-            if explore:  # SB3 samples from torch's global generator
-                torch.manual_seed(int(rng.integers(2**31)))
-            action, _ = self.model.predict(obs, deterministic=not explore)  # type: ignore[arg-type]
-        return action, carry, {}
+        if not explore:
+            return self.model.predict(obs, deterministic=True)[0], carry, {}  # type: ignore[arg-type]
+        with _generators_from(rng, self.model.action_space):
+            return self.model.predict(obs, deterministic=False)[0], carry, {}  # type: ignore[arg-type]
 
     def train_on(
         self, task: Task, make_env: Callable[[], VectorEnv], until_step: int, hook: Callable[[Progress], bool]
@@ -138,15 +137,13 @@ class Sb3Agent:
         """SB3's `learn` until `until_step` env steps; the hook is called between its rollouts."""
         if self._env.venv is None:
             self._env.venv = make_env()
-        if self._resumed is not None:
-            fresh_obs = self._env.venv.set_state(self._resumed["env"])
-            self.model._last_obs = None if fresh_obs is not None else self._resumed["last_obs"]
-            self.model._last_episode_starts = self._resumed["last_episode_starts"]
-        resumed, self._resumed = self._resumed, None
-        remaining = until_step - self.model.num_timesteps
+        pending, self._pending = self._pending, None
+        if pending is not None and self._env.venv.set_state(pending["env"]) is not None:
+            self.model._last_obs = None  # lost episodes: SB3 resets the environments
         fresh = self.model._last_obs is None and self.model.num_timesteps == 0
+        reporter = _Reporter(self, hook, [] if pending is None else pending["noise"])
         with contextlib.suppress(_Stop):
-            self.model.learn(remaining, callback=_Reporter(self, hook, resumed), reset_num_timesteps=fresh)
+            self.model.learn(until_step - self.model.num_timesteps, callback=reporter, reset_num_timesteps=fresh)
 
     def policy_state(self) -> State:
         """Weights of the policy, with its targets."""
@@ -161,19 +158,18 @@ class Sb3Agent:
         model = self.model
         state_dicts, tensors = model._get_torch_save_params()
         parameters = model.get_parameters()
-        noises = _noise_parts(model)
         venv = self._env.venv
         return {
             "optimizers": {name: parameters[name] for name in state_dicts if name != "policy"},
             "tensors": {name: getattr(model, name) for name in tensors},
-            "counters": {name: getattr(model, name) for name in _COUNTERS},
-            "replay": _Ring(model) if isinstance(model, OffPolicyAlgorithm) else None,
-            "noise": [noise.noise_prev for noise in noises if isinstance(noise, OrnsteinUhlenbeckActionNoise)],
+            "counters": {name: value for name, value in vars(model).items() if name in _COUNTERS},
+            "replay": Ring(model) if isinstance(model, OffPolicyAlgorithm) else None,
+            "noise": [noise.noise_prev for noise in correlated_noises(model)],
             "action_space": model.action_space.np_random.bit_generator.state,
             "last_obs": model._last_obs,
             "last_episode_starts": model._last_episode_starts,
             "running": {"returns": self._env.returns, "lengths": self._env.lengths},
-            "env": None if venv is None else venv.get_state(),
+            "env": (self._pending or {}).get("env") if venv is None else venv.get_state(),
         }
 
     def load_training_state(self, state: State) -> None:
@@ -185,10 +181,29 @@ class Sb3Agent:
         for name, value in state["counters"].items():
             setattr(model, name, value)
         if isinstance(model, OffPolicyAlgorithm):
-            _load_ring(model, state["replay"])
+            load_ring(model, state["replay"])
         model.action_space.np_random.bit_generator.state = state["action_space"]
         self._env.returns, self._env.lengths = state["running"]["returns"], state["running"]["lengths"]
-        self._resumed = state if state["env"] is not None else None
+        model._last_obs, model._last_episode_starts = state["last_obs"], state["last_episode_starts"]
+        load_noise(model, state["noise"])
+        self._pending = None if state["env"] is None else {"env": state["env"], "noise": state["noise"]}
+
+
+@contextlib.contextmanager
+def _generators_from(rng: np.random.Generator, action_space: spaces.Space[Any]) -> Iterator[None]:
+    """Seed what SB3 samples actions from (global generators, the action space's) by `rng`, and put it back."""
+    seed = int(rng.integers(2**31))
+    own, before = action_space.np_random.bit_generator, np.random.get_state()
+    own_before = own.state
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        own.state = np.random.PCG64(seed).state
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
+            own.state = own_before
 
 
 class _Stop(Exception):
@@ -198,16 +213,13 @@ class _Stop(Exception):
 class _Reporter(BaseCallback):
     """Calls the hook between rollouts, when SB3's state is complete."""
 
-    def __init__(self, agent: Sb3Agent, hook: Callable[[Progress], bool], resumed: State | None) -> None:
+    def __init__(self, agent: Sb3Agent, hook: Callable[[Progress], bool], noise: Sequence[Array]) -> None:
         super().__init__()
-        self._agent, self._hook, self._resumed = agent, hook, resumed
+        self._agent, self._hook, self._noise = agent, hook, noise
         self._reported = agent.model.num_timesteps
 
     def _on_training_start(self) -> None:
-        if self._resumed is not None:  # `learn` has just set the noise back to zero
-            noises = (n for n in _noise_parts(self.model) if isinstance(n, OrnsteinUhlenbeckActionNoise))
-            for noise, previous in zip(noises, self._resumed["noise"], strict=True):
-                noise.noise_prev = previous
+        load_noise(self.model, self._noise)  # `learn` has just set it back to zero
 
     def _on_rollout_start(self) -> None:
         self._report()
@@ -227,116 +239,6 @@ class _Reporter(BaseCallback):
         values.clear()
         if not self._hook(Progress(self._reported, self._agent._env.take_episodes(), metrics)):
             raise _Stop
-
-
-class _LentEnv(VecEnv):
-    """Our vector environment as SB3's; only spaces until `venv` is attached."""
-
-    def __init__(self, task: Task) -> None:
-        self.venv: VectorEnv | None = None
-        self.returns, self.lengths = np.zeros(task.num_envs), np.zeros(task.num_envs, dtype=np.int64)
-        self._seed, self._episodes = task.seed, list[Episode]()
-        super().__init__(task.num_envs, task.observation_space, task.action_space)
-
-    def reset(self) -> Any:
-        assert self.venv is not None, "train_on attaches the environments first"
-        return self.venv.reset(self._seed)[0]
-
-    def step_async(self, actions: Array) -> None:
-        self._actions = actions
-
-    def step_wait(self) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
-        assert self.venv is not None
-        step = self.venv.step(self._actions)
-        ended = step.ended
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        self.returns += step.env_reward
-        self.lengths += 1
-        for row in np.flatnonzero(ended).tolist():
-            infos[row] = {
-                "terminal_observation": _row(step.next_obs, row),
-                "TimeLimit.truncated": bool(step.truncated[row]),
-            }
-            self._episodes.append((float(self.returns[row]), int(self.lengths[row])))
-            self.returns[row], self.lengths[row] = 0.0, 0
-        return step.obs, step.reward.astype(np.float32), ended, infos
-
-    def take_episodes(self) -> Sequence[Episode]:
-        """Episodes that ended since the last call."""
-        episodes, self._episodes = self._episodes, []
-        return episodes
-
-    def close(self) -> None:
-        """The environments belong to whoever made them."""
-
-    # The rest of SB3's interface reaches into environments; nothing in `learn` needs it.
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [None] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError(f"setting {attr_name} inside environments is not possible here")
-
-    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        raise NotImplementedError(f"calling {method_name} inside environments is not possible here")
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        return [False] * self.num_envs
-
-
-class _Ring:
-    """SB3's replay buffer as an append-only log of time steps."""
-
-    def __init__(self, model: OffPolicyAlgorithm) -> None:
-        assert model.replay_buffer is not None
-        self._buffer = model.replay_buffer
-        # rows are time steps of all environments, and every one was added since the run began
-        self.total_added = model.num_timesteps // model.n_envs
-        self.oldest_held = max(self.total_added - self._buffer.buffer_size, 0)
-
-    def rows(self, start: int, stop: int) -> dict[str, Array]:
-        """Copies of time steps [start, stop)."""
-        places = np.arange(start, stop) % self._buffer.buffer_size
-        return {name: array[places] for name, array in _ring_arrays(self._buffer).items()}
-
-
-def _ring_arrays(buffer: Any) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    for name in _RING:
-        value = getattr(buffer, name)
-        parts = value.items() if isinstance(value, dict) else [("", value)]
-        arrays |= {f"{name}/{key}" if key else name: array for key, array in parts}
-    return arrays
-
-
-def _load_ring(model: OffPolicyAlgorithm, log: AppendOnly) -> None:
-    buffer = model.replay_buffer
-    assert buffer is not None
-    if log.total_added > log.oldest_held:
-        places = np.arange(log.oldest_held, log.total_added) % buffer.buffer_size
-        rows = log.rows(log.oldest_held, log.total_added)
-        for name, array in _ring_arrays(buffer).items():
-            array[places] = rows[name]
-    buffer.pos = log.total_added % buffer.buffer_size
-    buffer.full = log.total_added >= buffer.buffer_size
-
-
-def _noise(kind: str, sigma: float, task: Task) -> ActionNoise | None:
-    if kind == "none":
-        return None
-    shape = task.action_space.shape or ()
-    noise_class = NormalActionNoise if kind == "gaussian" else OrnsteinUhlenbeckActionNoise
-    return noise_class(np.zeros(shape), np.full(shape, sigma))
-
-
-def _noise_parts(model: BaseAlgorithm) -> Sequence[ActionNoise]:
-    noise = model.action_noise if isinstance(model, OffPolicyAlgorithm) else None
-    if noise is None:
-        return []
-    return noise.noises if isinstance(noise, VectorizedActionNoise) else [noise]
-
-
-def _row(obs: Obs, row: int) -> Any:
-    return {key: _row(value, row) for key, value in obs.items()} if isinstance(obs, dict) else obs[row]
 
 
 _CONTINUOUS = (spaces.Box,)

@@ -19,14 +19,20 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
+    os.environ[_variable] = "1"  # before numpy loads its BLAS
 
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import trim_mean
+
+Floats: TypeAlias = npt.NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results" / "learning"
 
 
@@ -69,7 +75,6 @@ def evaluation_seed(seed: int) -> int:
 def sb3_returns(task: LearningTask, seed: int) -> list[float]:
     """Train stable-baselines3's algorithm; return its evaluation returns."""
     import gymnasium as gym
-    import numpy as np
     import stable_baselines3 as sb3
     import torch
     from stable_baselines3.common.evaluation import evaluate_policy
@@ -89,7 +94,8 @@ def sb3_returns(task: LearningTask, seed: int) -> list[float]:
         "MlpPolicy", env, seed=seed, device="cpu",
         policy_kwargs={"net_arch": [256, 256]},
         action_noise=noise,
-        **{name: settings[name] for name in ("learning_rate", "gamma", "batch_size", "tau", "buffer_size", "learning_starts")},
+        **{name: settings[name] for name in ("learning_rate", "gamma", "batch_size", "tau")},
+        **{name: settings[name] for name in ("buffer_size", "learning_starts")},
     )  # fmt: skip
     model.learn(task.total_steps)
     eval_env = Monitor(gym.make(task.env))
@@ -133,7 +139,7 @@ def run(library: str, task_name: str, seeds: list[int]) -> None:
         record = {
             "task": task_name, "library": library, "seed": seed, "env": task.env, "total_steps": task.total_steps,
             "settings": task.settings, "mean_return": sum(returns) / len(returns), "returns": returns,
-            "seconds": round(time.perf_counter() - start, 1), "threads": 1, "machine": platform.processor() or platform.machine(),
+            "seconds": round(time.perf_counter() - start, 1), "threads": 1, "machine": platform.platform(),
             "versions": {name: version(name) for name in packages}, "command": " ".join(["python", *sys.argv]),
         }  # fmt: skip
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +147,50 @@ def run(library: str, task_name: str, seeds: list[int]) -> None:
         partial.write_text(json.dumps(record))
         partial.rename(target)
         print(f"{task_name} {library} seed {seed}: {record['mean_return']:.1f} in {record['seconds']} s", flush=True)
+
+
+def interval(samples: Floats) -> tuple[float, float]:
+    """95 % percentile interval of bootstrap samples."""
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def bootstrapped_iqm(scores: Sequence[float], rng: np.random.Generator) -> Floats:
+    """10,000 resamples over seeds of the interquartile mean (Agarwal et al. 2021)."""
+    draws = rng.integers(len(scores), size=(10_000, len(scores)))
+    return trim_mean(np.asarray(scores)[draws], 0.25, axis=1)
+
+
+def table() -> str:
+    """A row for each task and library, and the interval of rlkit minus the peer on the seeds both have."""
+    rows = ["| task | library | seeds | IQM of mean returns [95 %] | worst seed | rlkit - peer, IQM [95 %] |"]
+    rows.append("|" + "---|" * 6)
+    for task in TASKS:
+        records = [json.loads(path.read_text()) for path in sorted((RESULTS / task).glob("*.json"))]
+        scores = {
+            library: {record["seed"]: record["mean_return"] for record in records if record["library"] == library}
+            for library in LIBRARIES
+        }
+        for library, by_seed in scores.items():
+            if not by_seed:
+                continue
+            values = [by_seed[seed] for seed in sorted(by_seed)]
+            low, high = interval(bootstrapped_iqm(values, np.random.default_rng(0)))
+            spread = f"{trim_mean(values, 0.25):.1f} [{low:.1f}, {high:.1f}]"
+            against = "" if library == "rlkit" else difference(scores["rlkit"], by_seed)
+            rows.append(f"| {task} | {library} | {len(values)} | {spread} | {min(values):.1f} | {against} |")
+    return "\n".join(rows) + "\n"
+
+
+def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """IQM of rlkit minus IQM of the peer over the common seeds, both resampled independently."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return "no common seeds"
+    rng = np.random.default_rng(0)
+    own, other = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    low, high = interval(bootstrapped_iqm(own, rng) - bootstrapped_iqm(other, rng))
+    return f"{trim_mean(own, 0.25) - trim_mean(other, 0.25):+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def main() -> None:
@@ -151,7 +201,13 @@ def main() -> None:
     runner.add_argument("--library", choices=sorted(LIBRARIES), required=True)
     runner.add_argument("--task", choices=sorted(TASKS), required=True)
     runner.add_argument("--seeds", type=seed_list, required=True)
+    commands.add_parser("table", help="print the table and write it beside the results")
     arguments = parser.parse_args()
+    if arguments.command == "table":
+        text = table()
+        (RESULTS / "table.md").write_text(text)
+        print(text)
+        return
     run(arguments.library, arguments.task, arguments.seeds)
 
 

@@ -1,0 +1,213 @@
+"""What every registered agent must keep to, for one environment and for three.
+
+A new agent is tested by its registration alone; it needs a line in `SMALL` only where its defaults are too slow here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rlkit
+from rlkit import registry, seeding
+from rlkit.checkpoint import load_checkpoint
+from rlkit.codec import Encoder, copy_tree
+from rlkit.envs.make import make as make_env
+from rlkit.types import Agent, Progress, SelfDriven, Task, Transition, VectorEnv
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
+    "sb3/a2c": {"hidden": (16,)},
+    "sb3/ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
+    "sb3/dqn": {"hidden": (16,), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
+    "sb3/ppo": {"hidden": (16,), "n_steps": 32, "batch_size": 16, "n_epochs": 2},
+    "sb3/sac": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
+    "sb3/td3": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
+}
+ENVS = ("Pendulum-v1", "CartPole-v1", "FrozenLake-v1")
+SETTINGS = [pytest.param(name, num_envs, id=f"{name}-{num_envs}") for name in registry.AGENTS for num_envs in (1, 3)]
+STEPS = 80  # vector steps; every agent above has learned by then
+
+
+def task_for(name: str, num_envs: int, seed: int = 0) -> tuple[str, Task]:
+    """The first environment that the agent serves."""
+    for env in ENVS:
+        envs = make_env(env, num_envs)
+        task = Task(envs.single_observation_space, envs.single_action_space, num_envs, 1000, seed)
+        if registry.agent_class(name).supports(task) is None:
+            return env, task
+    raise AssertionError(f"no environment here for {name}")
+
+
+def build(name: str, task: Task) -> Any:
+    agent_class = registry.agent_class(name)
+    seeding.seed_global_generators(task.seed)
+    return agent_class(registry.config_class(agent_class)(**SMALL.get(name, {})), task)
+
+
+def bits(tree: Any) -> tuple[Any, Mapping[str, bytes]]:
+    """A tree as something that can be compared bit by bit."""
+    encoder = Encoder()
+    document = encoder.encode(tree)
+    logs = {
+        f"{name}/{key}": value.tobytes()
+        for name, log in encoder.logs.items()
+        for key, value in log.rows(log.oldest_held, log.total_added).items()
+    }
+    return document, {name: array.tobytes() for name, array in encoder.arrays.items()} | logs
+
+
+def everything(agent: Any) -> Any:
+    return bits({"policy": agent.policy_state(), "training": agent.training_state()})
+
+
+def driven(agent: Any, envs: VectorEnv, task: Task, until_step: int) -> None:
+    """Train an agent of either kind, without hooks."""
+    if isinstance(agent, SelfDriven):
+        agent.train_on(task, lambda: envs, until_step, lambda progress: progress.step < until_step)
+        return
+    rng = np.random.default_rng(7)
+    obs, _ = envs.reset(task.seed)
+    carry = agent.initial_carry(task.num_envs)
+    for _ in range(until_step // task.num_envs):
+        action, carry, extras = agent.act(obs, carry, explore=True, rng=rng)
+        step = envs.step(action)
+        if step.ended.any():
+            carry = agent.reset_carry(carry, step.ended)
+        reward = step.reward.astype(np.float32)
+        ends = (step.terminated, step.truncated)
+        agent.observe(Transition(obs, action, reward, step.next_obs, *ends, extras=extras), carry)
+        agent.update()
+        obs = step.obs
+
+
+@pytest.mark.parametrize("name", registry.AGENTS)
+def test_an_agent_is_driven_by_the_loop_or_by_itself(name: str) -> None:
+    agent = build(name, task_for(name, 1)[1])
+    assert isinstance(agent, Agent) != isinstance(agent, SelfDriven)
+
+
+@pytest.mark.parametrize(("name", "num_envs"), SETTINGS)
+def test_actions_lie_in_the_action_space_with_a_leading_axis(name: str, num_envs: int) -> None:
+    env, task = task_for(name, num_envs)
+    agent, envs = build(name, task), make_env(env, num_envs)
+    driven(agent, envs, task, STEPS * num_envs)
+    obs, _ = make_env(env, num_envs).reset(3)
+    for explore in (False, True):
+        action, _, _ = agent.act(obs, agent.initial_carry(num_envs), explore=explore, rng=np.random.default_rng(0))
+        assert action.shape == (num_envs, *(task.action_space.shape or ()))
+        assert action.dtype == task.action_space.dtype
+        assert all(task.action_space.contains(row) for row in action)
+
+
+@pytest.mark.parametrize(("name", "num_envs"), SETTINGS)
+def test_acting_repeats_itself_and_changes_nothing(name: str, num_envs: int) -> None:
+    env, task = task_for(name, num_envs)
+    agent, envs = build(name, task), make_env(env, num_envs)
+    driven(agent, envs, task, STEPS * num_envs)
+    obs, _ = make_env(env, num_envs).reset(3)
+    before, inputs = everything(agent), bits(obs)
+    globals_before = bits(seeding.global_generators_state())
+    for explore in (False, True):
+        carry = agent.initial_carry(num_envs)
+        carry_before = bits(carry)
+        first, second = (agent.act(obs, carry, explore=explore, rng=np.random.default_rng(5)) for _ in range(2))
+        assert bits(list(first)) == bits(list(second))
+        assert bits(carry) == carry_before
+    assert everything(agent) == before
+    assert bits(obs) == inputs
+    assert bits(seeding.global_generators_state()) == globals_before
+
+
+@pytest.mark.parametrize(("name", "num_envs"), SETTINGS)
+def test_a_restored_agent_makes_the_same_next_updates(name: str, num_envs: int) -> None:
+    env, task = task_for(name, num_envs)
+    agent, envs = build(name, task), make_env(env, num_envs)
+    driven(agent, envs, task, STEPS * num_envs)
+    policy, training = copy_tree(agent.policy_state()), copy_tree(agent.training_state())
+    env_state, generators = envs.get_state(), seeding.global_generators_state()
+
+    twin = build(name, replace(task, seed=99))
+    twin.load_policy_state(policy)
+    twin.load_training_state(training)
+    twin_envs = make_env(env, num_envs)
+    assert everything(twin)[1] == everything(agent)[1]
+
+    for each, each_envs in ((agent, envs), (twin, twin_envs)):
+        each_envs.set_state(env_state)
+        seeding.load_global_generators_state(generators)
+        more = (2 * STEPS if isinstance(agent, SelfDriven) else STEPS) * num_envs
+        driven(each, each_envs, task, more)
+    assert everything(twin) == everything(agent)
+
+
+@pytest.mark.parametrize(("name", "num_envs"), SETTINGS)
+def test_the_same_seed_gives_the_same_run(name: str, num_envs: int, tmp_path: Path) -> None:
+    env, _ = task_for(name, num_envs)
+
+    def run(folder: str, seed: int) -> Any:
+        result = rlkit.train(
+            name, env, total_steps=60 * num_envs, num_envs=num_envs, seed=seed, run_dir=tmp_path / folder,
+            preset="none", agent_config=SMALL.get(name, {}), eval_episodes=1, eval_every=30 * num_envs,
+        )  # fmt: skip
+        checkpoint = load_checkpoint(sorted((result.run_dir / "checkpoints").glob("step-*"))[-1])
+        assert checkpoint.training is not None
+        session = {key: value for key, value in checkpoint.training["session"].items() if key != "seconds"}
+        session = {key: value for key, value in session.items() if key != "hooks"}
+        return bits([checkpoint.policy, checkpoint.training["agent"], session])
+
+    first = run("first", 1)
+    assert run("second", 1) == first
+    assert run("third", 2) != first
+
+
+def _updated_after(name: str, task: Task, ends: Callable[[Transition], Transition]) -> Any:
+    agent = build(name, task)
+    rng = np.random.default_rng(0)
+    space = task.observation_space
+    assert space.shape is not None
+    learned = False
+    for _ in range(STEPS):
+        obs, next_obs = rng.standard_normal((2, task.num_envs, *space.shape)).astype(np.float32)
+        action, carry, extras = agent.act(obs, agent.initial_carry(task.num_envs), explore=True, rng=rng)
+        never = np.zeros(task.num_envs, dtype=np.bool_)
+        reward = rng.standard_normal(task.num_envs).astype(np.float32)
+        agent.observe(ends(Transition(obs, action, reward, next_obs, never, never, extras=extras)), carry)
+        learned |= bool(agent.update())
+    return bits(agent.policy_state()) if learned else None
+
+
+@pytest.mark.parametrize(("name", "num_envs"), SETTINGS)
+def test_truncation_bootstraps_and_termination_does_not(name: str, num_envs: int) -> None:
+    """For one-step targets: truncated transitions teach what unfinished ones do, terminated ones something else."""
+    _, task = task_for(name, num_envs)
+    if isinstance(build(name, task), SelfDriven):
+        pytest.skip("an agent that owns its loop is tested on an environment, see tests/agents/test_sb3.py")
+    always = np.ones(num_envs, dtype=np.bool_)
+    unfinished = _updated_after(name, task, lambda step: step)
+    if unfinished is None:
+        pytest.skip("learns nothing")
+    assert _updated_after(name, task, lambda step: replace(step, truncated=always)) == unfinished
+    assert _updated_after(name, task, lambda step: replace(step, terminated=always)) != unfinished
+
+
+@pytest.mark.parametrize("name", [name for name in registry.AGENTS if name != "random"])
+def test_a_self_driven_agent_stops_when_its_hook_says_so(name: str) -> None:
+    env, task = task_for(name, 1)
+    agent, envs = build(name, task), make_env(env, 1)
+    if not isinstance(agent, SelfDriven):
+        pytest.skip("driven by the loop")
+    seen: list[Progress] = []
+
+    def hook(progress: Progress) -> bool:
+        seen.append(progress)
+        return progress.step < 40
+
+    agent.train_on(task, lambda: envs, 1000, hook)
+    assert seen[-1].step >= 40
+    assert all(earlier.step < 40 for earlier in seen[:-1])
