@@ -31,10 +31,10 @@ class Encoder:
 
     def encode(self, value: Any, path: str = "") -> Json:
         """`value` as JSON. Raises CheckpointError naming the path of a value that cannot be stored."""
+        if isinstance(value, np.generic):  # first, because some are subclasses of Python's own
+            return self._array("scalar", np.asarray(value), path)
         if value is None or isinstance(value, (bool, str)):
             return value
-        if isinstance(value, np.generic):
-            return self._array("scalar", np.asarray(value), path)
         if isinstance(value, int):
             return value
         if isinstance(value, float):
@@ -55,8 +55,11 @@ class Encoder:
         raise CheckpointError(f"cannot store {path or 'the state'}: a {type(value).__qualname__} is not plain data")
 
     def _array(self, kind: str, value: Array, path: str) -> Json:
-        if value.dtype.hasobject or value.dtype.kind not in "biuf":
-            raise CheckpointError(f"cannot store {path}: arrays of dtype {value.dtype} are not plain numbers")
+        if value.dtype.hasobject or value.dtype.kind not in "biufcSU":
+            raise CheckpointError(f"cannot store {path}: arrays of dtype {value.dtype} are not plain data")
+        if value.dtype.kind in "cSU":  # complex numbers and text, which safetensors does not know: their bytes
+            self.arrays[path] = np.frombuffer(value.tobytes(), np.uint8).copy()
+            return {_TAG: f"{kind} bytes", "name": path, "dtype": value.dtype.str, "shape": list(value.shape)}
         # safetensors wants little-endian, contiguous arrays with at least no negative strides
         self.arrays[path] = np.array(value, order="C", copy=True)
         return {_TAG: kind, "name": path}
@@ -91,6 +94,12 @@ def _decode_tagged(node: dict[str, Json], arrays: Mapping[str, Array], open_log:
         return arrays[node["name"]].copy()
     if kind == "scalar":
         return arrays[node["name"]][()]
+    if kind in ("array bytes", "scalar bytes"):
+        dtype = np.dtype(node["dtype"])
+        if dtype.kind not in "cSU":
+            raise CheckpointError(f"the state document holds bytes of dtype {dtype}, allowed are complex and text")
+        array = np.frombuffer(arrays[node["name"]].tobytes(), dtype).reshape(node["shape"]).copy()
+        return array if kind == "array bytes" else array[()]
     if kind == "tensor":
         import torch
 
