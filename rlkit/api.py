@@ -37,6 +37,10 @@ from rlkit.runs import create_run, describe_process, open_run
 
 __all__ = ["Policy", "RunResult", "evaluate", "load", "make", "resume", "start", "train"]
 _LOG = logging.getLogger(__name__)
+_TIERS = {
+    "exact": "exact, a resumed run continues unfinished episodes bit by bit",
+    "reset": "reset, a resumed run loses the unfinished episodes (see `rlkit check-env`)",
+}
 
 
 def make(
@@ -121,6 +125,8 @@ def start(
                 "matmul_backend": current_matmul_backend(),
             }
             folder.write_meta(meta)
+            _LOG.info("run folder %s", folder.path)
+            _LOG.info("environment restore tier: %s", _TIERS[envs.restore_tier])
             return Running(folder, config, env, envs, task, agent).execute(None)
 
 

@@ -50,11 +50,11 @@ class RunOptions(Options):
     log_every: int | None = Field(None, ge=1)
     """steps between two logged points; by default about 200 points a run"""
     eval_every: int | None = Field(None, ge=0)
-    """steps between two evaluations on separate environments; 0 disables; by default 20 a run"""
+    """steps between two evaluations on separate environments; 0 disables; by default 20 a run, at least 1,000 apart"""
     eval_episodes: int = Field(10, ge=1)
     """episodes of one evaluation"""
     checkpoint_every: int | None = Field(None, ge=1)
-    """steps between two checkpoints; by default 10 a run"""
+    """steps between two checkpoints; by default 10 a run, at least 1,000 apart"""
     stop_at_return: float | None = None
     """stop when an evaluation (without evaluations: the last 100 episodes) reaches this mean return"""
     max_seconds: float | None = Field(None, gt=0)
@@ -62,9 +62,10 @@ class RunOptions(Options):
 
     def with_cadence(self) -> RunOptions:
         """The same options with the defaults that depend on `total_steps` filled in, so that extending keeps them."""
-        log_every = self.log_every or min(max(self.total_steps // 200, 1), 10_000)
-        eval_every = max(self.total_steps // 20, 1) if self.eval_every is None else self.eval_every
-        checkpoint_every = self.checkpoint_every or max(self.total_steps // 10, 1)
+        log_every = self.log_every or min(max(self.total_steps // 200, 10), 10_000)
+        # At least 1,000 apart: an evaluation of ten episodes takes as many steps itself.
+        eval_every = max(self.total_steps // 20, 1_000) if self.eval_every is None else self.eval_every
+        checkpoint_every = self.checkpoint_every or max(self.total_steps // 10, 1_000)
         return self.model_copy(
             update={"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
         )

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rlkit {__version__}")
         return 0
     logging.basicConfig(format="rlkit: %(message)s", level=logging.WARNING)
+    logging.getLogger("rlkit").setLevel(logging.INFO)
     try:
         return _command(given[0])(given[1:])
     except RlkitError as error:

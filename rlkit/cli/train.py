@@ -124,5 +124,6 @@ def _report(result: RunResult) -> int:
         print(f"go on with:    rlkit train --resume {run_dir}")
     else:
         print(f"evaluate with: rlkit evaluate {run_dir} --episodes 100")
-        print("watch with:    tensorboard --logdir runs")
+        logdir = "runs" if result.run_dir.parts[:1] == ("runs",) else run_dir
+        print(f"watch with:    tensorboard --logdir {logdir}")
     return result.exit_code

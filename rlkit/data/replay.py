@@ -8,6 +8,7 @@ ever appends.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -23,6 +24,7 @@ from rlkit.data.tree import Path, leaf, leaf_name, leaf_spaces, nest
 from rlkit.errors import CheckpointError, UnsupportedTaskError, UsageError
 from rlkit.types import Array, Bools, Floats, Obs, Transition
 
+_LOG = logging.getLogger(__name__)
 Indices = npt.NDArray[np.int64]
 _RESTORED_AT_ONCE = 65_536  # time steps; bounds the copies made while restoring
 
@@ -98,6 +100,7 @@ class ReplayBuffer:
         self._observation_space = observation_space
         self._lay_out(observation_space, action_space)
         check_budget(self.describe(), self.memory_bytes, "Choose a smaller buffer_size.")
+        _LOG.info("%s when full", self.describe())
         self._ring: dict[str, Array] = {
             name: np.zeros((self._length, num_envs, width), name) for name, width in self._widths.items()
         }
