@@ -115,7 +115,7 @@ class DDPG:
         self.replay = ReplayBuffer(
             task.observation_space,
             spaces.Box(-1.0, 1.0, (self._action_size,)),
-            config.buffer_size,
+            config.buffer_size if task.total_steps else task.num_envs * (config.n_step + 1),
             task.num_envs,
             n_step=config.n_step,
             gamma=config.gamma,

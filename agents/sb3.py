@@ -95,6 +95,8 @@ class Sb3Agent:
     def __init__(self, config: Sb3Config, task: Task) -> None:
         self._env = LentEnv(task)
         options = config.model_dump()
+        if "buffer_size" in options and not task.total_steps:
+            options["buffer_size"] = task.num_envs
         hidden = options.pop("hidden")
         noise = action_noise(options.pop("noise", "none"), options.pop("noise_sigma", 0.0), task)
         if noise is not None:

@@ -177,7 +177,9 @@ def load(run: str | Path, *, env: EnvLike | None = None, checkpoint: str = "late
     stored = (folder.checkpoints if checkpoint == "latest" else folder.best).load(policy_only=True)
     envs = build_evaluation_envs(options.env if env is None else env, options)
     with limited_threads(options.threads):
-        agent = build_agent(RunConfig(config.agent_name, config.agent, options), task_of(options, envs))
+        agent = build_agent(
+            RunConfig(config.agent_name, config.agent, options), task_of(options, envs, schedule_steps=0)
+        )
         load_policy(stored.policy, agent, envs)
     return Policy(agent, envs, options, stored.step)
 

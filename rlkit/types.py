@@ -44,7 +44,11 @@ class FiniteMDP:
 
 @dataclass(frozen=True)
 class Task:
-    """All an agent is told when it is built; the API fills it from the environments."""
+    """All an agent is told when it is built; the API fills it from the environments.
+
+    `total_steps` is the horizon of schedules in env steps; 0 where the agent will only act (`rlkit.load`), so that it
+    need not claim memory for replay.
+    """
 
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]

@@ -100,7 +100,8 @@ class ReplayBuffer:
         self._observation_space = observation_space
         self._lay_out(observation_space, action_space)
         check_budget(self.describe(), self.memory_bytes, "Choose a smaller buffer_size.")
-        _LOG.info("%s when full", self.describe())
+        if capacity > num_envs * (n_step + 1):  # the smallest possible is for agents that only act
+            _LOG.info("%s when full", self.describe())
         self._ring: dict[str, Array] = {
             name: np.zeros((self._length, num_envs, width), name) for name, width in self._widths.items()
         }
