@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -138,7 +138,7 @@ class Session:
         for name, value in progress.metrics.items():
             if not math.isfinite(value):
                 raise NonFiniteError(
-                    f"{name} became {value} at env step {self.step}; {self._last_good()}\n"
+                    f"{name} became {value} at env step {self.step}; {self.last_good()}\n"
                     "Usual causes: a learning rate too high, or rewards or observations of a very large scale: try "
                     "--agent.learning-rate ten times smaller, or --wrap normalize-observation."
                 )
@@ -154,19 +154,8 @@ class Session:
         for hook in self.hooks:
             hook.stop(self)
 
-    def check_finite(self, what: str, values: Array | Obs) -> None:
-        """Raise NonFiniteError naming the environment whose row of `values` holds a NaN or an infinity."""
-        for leaf in _float_leaves(values):
-            if not np.isfinite(leaf).all():
-                rows = np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
-                row = int(np.argmin(rows))
-                raise NonFiniteError(
-                    f"environment {row}: {what} {np.array2string(np.asarray(leaf[row]), threshold=12)} at env step "
-                    f"{self.step + self.task.num_envs} (step {int(self.running_length[row]) + 1} of its episode) is "
-                    f"not finite; {self._last_good()}"
-                )
-
-    def _last_good(self) -> str:
+    def last_good(self) -> str:
+        """Where the last good checkpoint is, for error messages."""
         return f"the last good checkpoint is {self.last_checkpoint or 'not written yet'}"
 
     def state(self) -> State:
@@ -211,12 +200,11 @@ class Session:
         return finished
 
 
-def run(agent: Agent | SelfDriven, envs: VectorEnv | None, session: Session, make_env: Callable[[], VectorEnv]) -> None:
-    """Train until `session` is over. `envs` is None for an agent that owns its loop."""
+def run(agent: Agent | SelfDriven, envs: VectorEnv, session: Session) -> None:
+    """Train on `envs` until `session` is over."""
     if isinstance(agent, SelfDriven):
-        agent.train_on(session.task, make_env, session.total_steps, session.advance)
+        agent.train_on(session.task, lambda: envs, session.total_steps, session.advance)
     else:
-        assert envs is not None
         drive(agent, envs, session)
 
 
@@ -224,15 +212,11 @@ def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
     """Act, step, observe, update, until the session is over."""
     if session.obs is None:
         session.obs, _ = envs.reset(session.task.seed)
-        session.check_finite("first observation", session.obs)
         session.carry = agent.initial_carry(envs.num_envs)
     while not session.is_over:
         obs = session.obs
         action, carry, extras = agent.act(obs, session.carry, explore=True, rng=session.rng)
-        session.check_finite("action", action)
         step = envs.step(action, _reset_states(extras))
-        session.check_finite("reward", step.reward)
-        session.check_finite("observation", step.next_obs)
         ended = step.ended
         if ended.any():
             carry = agent.reset_carry(carry, ended)
@@ -250,14 +234,3 @@ def _reset_states(extras: Mapping[str, Array]) -> Sequence[object] | None:
     """States in which rows whose episode ends are to start again (exploring starts)."""
     states = extras.get("reset_state")
     return None if states is None else list(states)
-
-
-def _float_leaves(values: Array | Obs) -> Iterator[Array]:
-    if isinstance(values, dict):
-        for value in values.values():
-            yield from _float_leaves(value)
-    elif isinstance(values, tuple):
-        for value in values:
-            yield from _float_leaves(value)
-    elif values.dtype.kind == "f":
-        yield values

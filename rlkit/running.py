@@ -14,6 +14,7 @@ from rlkit.envs.normalize import normalizers
 from rlkit.errors import CheckpointError
 from rlkit.evaluation import Evaluation
 from rlkit.evaluation import evaluate as evaluate_actor
+from rlkit.finite import FiniteOnly
 from rlkit.hooks import INTERRUPTS, Checkpoints, Evaluate, Log, ProgressLine, StopConditions, stop_on_signals
 from rlkit.loop import Hook, Session
 from rlkit.loop import run as run_loop
@@ -67,6 +68,7 @@ class Running:
             ProgressLine(f"{config.agent_name} on {options.env}", evaluation),
         ]
         self.session = Session(task, options.total_steps, hooks, seeding.generator(options.seed, "act"))
+        self._checked = FiniteOnly(envs, self.session.last_good)
 
     def execute(self, checkpoint: Checkpoint | None) -> RunResult:
         """Train to the end or to the next interrupt; close everything whatever happens."""
@@ -77,7 +79,7 @@ class Running:
                 if checkpoint is not None:
                     self._load(checkpoint)
                 session.start()
-                run_loop(self.agent, self.envs, session, lambda: self.envs)
+                run_loop(self.agent, self._checked, session)
                 self.checkpoints.save_if_new(session)
             status = session.stop_reason or "done"
         finally:
@@ -111,7 +113,7 @@ class Running:
             "agent": self.agent.training_state(),
             "session": self.session.state(),
             # an agent that owns its loop owns the environments' state too
-            "envs": None if self._self_driven or self.session.obs is None else self.envs.get_state(),
+            "envs": None if self._self_driven or self.session.obs is None else self._checked.get_state(),
             "global_generators": seeding.global_generators_state(),
         }
         return self._policy_state(), training
@@ -125,7 +127,7 @@ class Running:
         self.session.load_state(training["session"])
         self.session.last_checkpoint = checkpoint.path
         if training["envs"] is not None:
-            fresh_obs = self.envs.set_state(training["envs"])
+            fresh_obs = self._checked.set_state(training["envs"])
             if fresh_obs is not None:
                 self._begin_new_episodes(fresh_obs)
         seeding.load_global_generators_state(training["global_generators"])

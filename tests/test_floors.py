@@ -35,6 +35,7 @@ ROWS = {
         "rlkit.loop",
         "rlkit.evaluation",
         "rlkit.hooks",
+        "rlkit.finite",
         "rlkit.logs",
         "rlkit.runs",
         "rlkit.checkpoint",
