@@ -58,7 +58,7 @@ class RunOptions(Options):
     stop_at_return: float | None = None
     """stop when an evaluation (without evaluations: the last 100 episodes) reaches this mean return"""
     max_seconds: float | None = Field(None, gt=0)
-    """stop after this many seconds of training, with a checkpoint"""
+    """stop after this many seconds of training in this process, with a checkpoint"""
 
     def with_cadence(self) -> RunOptions:
         """The same options with the defaults that depend on `total_steps` filled in, so that extending keeps them."""

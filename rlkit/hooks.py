@@ -155,10 +155,15 @@ class StopConditions(_Stateless):
         self._evaluation = evaluation
         self._at_return = at_return
         self._max_seconds = max_seconds
+        self._started = 0.0
+
+    def start(self, session: Session) -> None:
+        """The time limit counts from here, so that a resumed run gets as much again."""
+        self._started = session.seconds
 
     def after_step(self, session: Session) -> None:
         """Set the session's stop reason where a condition holds."""
-        if self._max_seconds is not None and session.seconds >= self._max_seconds:
+        if self._max_seconds is not None and session.seconds - self._started >= self._max_seconds:
             session.stop_reason = f"time limit of {self._max_seconds:g} s"
         if self._at_return is not None and self._reached(session):
             session.stop_reason = f"mean return of {self._at_return:g} reached"

@@ -24,7 +24,7 @@ from rlkit.types import Obs, SelfDriven, State, Task, VectorEnv
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run. `status` is done, stopped, SIGINT or SIGTERM; `final_return` None before any episode."""
+    """What came of a run. `status` is done, the stop condition met, SIGINT or SIGTERM; `final_return` None before any episode."""
 
     run_dir: Path
     final_return: float | None
