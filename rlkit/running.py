@@ -24,7 +24,11 @@ from rlkit.types import Obs, SelfDriven, State, Task, VectorEnv
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run. `status` is done, the stop condition met, SIGINT or SIGTERM; `final_return` None before any episode."""
+    """What came of a run.
+
+    `status` is `done`, the stop condition that was met, `SIGINT` or `SIGTERM`. `final_return` is the last evaluation's
+    mean, without evaluations that of the last 100 episodes, and None before any.
+    """
 
     run_dir: Path
     final_return: float | None
