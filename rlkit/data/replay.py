@@ -76,8 +76,6 @@ class ReplayBuffer:
         MemoryBudgetError: the buffer would not fit when full. Memory is claimed only as it fills.
     """
 
-    segment_name = "replay"
-
     def __init__(
         self,
         observation_space: gymnasium.Space[Any],
@@ -231,11 +229,11 @@ class ReplayBuffer:
     def restore(self, log: AppendOnly) -> None:
         """Take over what another store, or a checkpoint, holds; both must be laid out alike."""
         for start in range(log.oldest_held, log.total_added, _RESTORED_AT_ONCE):
-            self.load_rows(start, log.rows(start, min(start + _RESTORED_AT_ONCE, log.total_added)))
-        self.restore_counters(log.total_added)
+            self._load_rows(start, log.rows(start, min(start + _RESTORED_AT_ONCE, log.total_added)))
+        self._total_added = log.total_added
 
-    def load_rows(self, start: int, rows: Mapping[str, Array]) -> None:
-        """Put back what `rows` returned, its first time step being number `start`; older segments first."""
+    def _load_rows(self, start: int, rows: Mapping[str, Array]) -> None:
+        """Put back what `rows` returned, its first time step being number `start`."""
         for name, ring in self._ring.items():
             if name not in rows or rows[name].shape[1:] != ring.shape[1:] or len(rows[name]) > self._length:
                 found = {key: value.shape for key, value in rows.items()}
@@ -243,7 +241,3 @@ class ReplayBuffer:
                 raise CheckpointError(f"stored replay rows are {found}, this buffer needs {wanted}")
         for name, ring in self._ring.items():
             ring[np.arange(start, start + len(rows[name])) % self._length] = rows[name]
-
-    def restore_counters(self, total_added: int) -> None:
-        """Declare that the time steps up to `total_added` have been put back."""
-        self._total_added = total_added

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -112,14 +114,11 @@ def test_nested_observations_keep_their_types_and_shapes():
 
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("steps", [7, 23])
-def test_a_restored_buffer_gives_the_same_samples_then_and_later(n_step, steps):
+def test_a_restored_buffer_gives_the_same_samples_then_and_later(n_step, steps, monkeypatch):
     buffer = filled(steps, capacity=20, num_envs=2, n_step=n_step)
-    middle = (buffer.oldest_held + steps) // 2
-    segments = [(start, buffer.rows(start, stop)) for start, stop in ((buffer.oldest_held, middle), (middle, steps))]
+    monkeypatch.setattr("rlkit.data.replay._RESTORED_AT_ONCE", 4)  # several pieces, also across the ring's end
     restored = ReplayBuffer(VECTOR, ACTION, 20, 2, n_step=n_step)
-    for start, rows in segments:
-        restored.load_rows(start, rows)
-    restored.restore_counters(buffer.total_added)
+    restored.restore(buffer)
     for time in range(steps, steps + 5):
         first, second = (one.sample(16, np.random.default_rng(time)) for one in (buffer, restored))
         for field in ("obs", "action", "reward", "next_obs", "terminated", "discount"):
@@ -139,9 +138,10 @@ def test_rows_are_copies_of_what_is_held():
 
 
 def test_rows_of_another_layout_are_refused():
-    rows = ReplayBuffer(spaces.Discrete(3), spaces.Discrete(2), 10).rows(0, 0)
+    narrow = ReplayBuffer(spaces.Box(0, 1, (1,)), ACTION, 10)
+    narrow.add(replace(step(0, 1), obs=np.zeros((1, 1)), next_obs=np.zeros((1, 1))))
     with pytest.raises(CheckpointError, match="this buffer needs"):
-        ReplayBuffer(VECTOR, ACTION, 10).load_rows(0, rows)
+        ReplayBuffer(VECTOR, ACTION, 10).restore(narrow)
 
 
 def test_a_buffer_describes_itself():
