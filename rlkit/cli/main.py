@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("rlkit.cli.train", "train an agent, or go on with a run (--resume RUN)"),
     "evaluate": ("rlkit.cli.evaluate", "returns of a run's policy, with intervals"),
     "inspect": ("rlkit.cli.inspect", "what a run or a checkpoint holds, and whether it verifies"),
+    "plot": ("rlkit.cli.plot", "learning curves as a picture"),
     "check-env": ("rlkit.cli.check_env", "what is wrong with an environment, and which agents can serve it"),
     "list": ("rlkit.cli.listing", "agents, envs, wrappers or presets"),
 }

@@ -1,0 +1,89 @@
+"""`rlkit plot`: learning curves of one or several runs as a PNG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import tyro
+
+from rlkit.errors import MissingExtraError, UsageError
+from rlkit.runs import RunFolder, open_run
+
+Points: TypeAlias = list[tuple[int, float]]
+_LABELS = {"rollout/ep_rew_mean": "training, mean of 100 episodes", "eval/mean_reward": "evaluation, no exploration"}
+_COLOURS = ("#1f6feb", "#d1570a")
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """Plot the learning curves of runs of one agent on one environment."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run folders; several are seeds of the same run"""
+    output: Path = Path("curve.png")
+    """the picture to write"""
+    metrics: tuple[str, ...] = ("rollout/ep_rew_mean", "eval/mean_reward")
+    """keys of metrics.jsonl"""
+
+
+def run(arguments: list[str]) -> int:
+    """Write the picture and say where it is."""
+    options = tyro.cli(PlotOptions, args=arguments, prog="rlkit plot")
+    if not options.runs:
+        raise UsageError("which run? Give one or several run folders: rlkit plot RUN")
+    folders = [open_run(path) for path in options.runs]
+    curves = {metric: [_points(folder, metric) for folder in folders] for metric in options.metrics}
+    if not any(points for lines in curves.values() for points in lines):
+        raise UsageError(f"none of {', '.join(options.metrics)} stands in the runs' metrics.jsonl yet")
+    _draw(curves, _title(folders), options.output)
+    print(options.output)
+    return 0
+
+
+def _points(folder: RunFolder, metric: str) -> Points:
+    """Env step and value of every logged point of one metric."""
+    path = folder.path / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    return [(record["step"], record[metric]) for record in records if metric in record]
+
+
+def _title(folders: Sequence[RunFolder]) -> str:
+    data = folders[0].config_tree().data
+    seeds = "" if len(folders) == 1 else f", {len(folders)} runs"
+    return f"{data['agent']['name']} on {data['env']}{seeds}"
+
+
+def _mean(lines: Sequence[Points]) -> Points:
+    """Mean over the runs at the steps that all of them logged."""
+    by_run = [dict(points) for points in lines if points]
+    common = sorted(set.intersection(*(set(values) for values in by_run))) if by_run else []
+    return [(step, sum(values[step] for values in by_run) / len(by_run)) for step in common]
+
+
+def _draw(curves: dict[str, list[Points]], title: str, output: Path) -> None:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("plot", "rlkit plot") from error
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    axes: Any = figure.subplots()
+    for (metric, lines), colour in zip(curves.items(), _COLOURS * len(curves), strict=False):
+        if len(lines) > 1:
+            for points in filter(None, lines):
+                axes.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=0.8)
+        mean = _mean(lines)
+        if mean:
+            axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2.0, label=_LABELS.get(metric, metric))
+    axes.set(title=title, xlabel="environment steps", ylabel="return of an episode")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.legend(frameon=False, loc="best")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_figure(str(output), dpi=110)
