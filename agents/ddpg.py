@@ -180,31 +180,42 @@ class DDPG:
             metrics = self.learn(self.replay.sample(self.config.batch_size, self._rng))
         return metrics
 
+    @torch.inference_mode()
     def learn(self, batch: Batch) -> Metrics:
         """Exactly one update of critic, actor and targets."""
         tensors = self.tensors(batch)
 
-        critic_loss = self.critic_loss(tensors)
-        self.critic_optimizer.step(*torch.autograd.grad(critic_loss, [self.critic.flat]))
+        critic_loss, gradient = self.critic_gradient(tensors)
+        self.critic_optimizer.step(gradient)
 
-        actor_loss = self.actor_loss(tensors)
-        self.actor_optimizer.step(*torch.autograd.grad(actor_loss, [self.actor.flat]))
+        actor_loss, gradient = self.actor_gradient(tensors)
+        self.actor_optimizer.step(gradient)
 
         self.target_critic.polyak_(self.critic, self.config.tau)
         self.target_actor.polyak_(self.actor, self.config.tau)
         return {"train/critic_loss": critic_loss.item(), "train/actor_loss": actor_loss.item()}
 
-    def critic_loss(self, batch: Tensors) -> Tensor:
-        """Squared error against y = r + γ Q'(s', μ'(s')) (equations 4 and 5), a scalar."""
-        with torch.no_grad():
-            next_value = _value(self.target_critic, batch.next_obs, self.target_actor(batch.next_obs))
-            target = dpg.td_target(batch.reward, batch.discount, next_value)
-        return dpg.critic_loss(_value(self.critic, batch.obs, batch.action), target)
+    @torch.inference_mode()
+    def critic_gradient(self, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """Loss against y = r + γ Q'(s', μ'(s')) (equations 4 and 5), and its gradient by the critic's weights."""
+        next_value = self.target_critic(_joined(batch.next_obs, self.target_actor(batch.next_obs)))
+        target = dpg.td_target(batch.reward, batch.discount, next_value.squeeze(1))
 
-    def actor_loss(self, batch: Tensors) -> Tensor:
-        """Minus the mean of Q(s, μ(s)) (equation 6), a scalar."""
-        state_action = torch.cat((batch.obs, self.actor(batch.obs)), dim=1)
-        return dpg.deterministic_policy_loss(self.critic.frozen(state_action).squeeze(1))
+        critic = self.critic.trace(_joined(batch.obs, batch.action))
+        value = critic.output.squeeze(1)  # [B]
+        gradient = critic.weight_gradient(dpg.critic_loss_gradient(value, target)[:, None])
+        return dpg.critic_loss(value, target), gradient
+
+    @torch.inference_mode()
+    def actor_gradient(self, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """Minus the mean of Q(s, μ(s)), and its gradient by the actor's weights: ∇_a Q times ∇_θ μ (equation 6)."""
+        actor = self.actor.trace(batch.obs)
+        critic = self.critic.trace(_joined(batch.obs, actor.output))
+        value = critic.output.squeeze(1)  # [B]
+
+        by_input = critic.input_gradient(dpg.deterministic_policy_loss_gradient(value)[:, None])
+        by_action = by_input[:, self._flatten.size :]  # [B, A]
+        return dpg.deterministic_policy_loss(value), actor.weight_gradient(by_action)
 
     def tensors(self, batch: Batch) -> Tensors:
         """The batch on the agent's device, observations as vectors."""
@@ -247,6 +258,5 @@ class DDPG:
         self._updates_due = state["updates_due"]
 
 
-def _value(critic: MLP, obs: Tensor, action: Tensor) -> Tensor:
-    value: Tensor = critic(torch.cat((obs, action), dim=1))
-    return value.squeeze(1)  # [B]
+def _joined(obs: Tensor, action: Tensor) -> Tensor:
+    return torch.cat((obs, action), dim=1)

@@ -68,14 +68,13 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs [..., out_features] for inputs [..., in_features]."""
-        return self._run(x, self.flat)
-
-    def frozen(self, x: Tensor) -> Tensor:
-        """As `forward`, with the weights taken for constants: no time goes into gradients nobody reads.
-
-        For a policy's loss through a critic, where only the gradient with respect to the action counts.
-        """
-        return self._run(x, self.flat.detach())
+        rows = x if x.dim() == 2 else x.reshape(-1, self.widths[0])
+        layers = self.layer_views()
+        if torch.is_grad_enabled() and (self.flat.requires_grad or x.requires_grad):
+            y = cast(Tensor, _OneNode.apply(rows, self.flat, layers, self.output))  # type: ignore[no-untyped-call]
+        else:
+            y = _activations(rows, layers, self.output)[-1]
+        return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.widths[-1])
 
     def trace(self, x: Tensor) -> Trace:
         """Outputs for rows [B, in_features] with what their gradients need, outside autograd.
@@ -91,15 +90,6 @@ class MLP(nn.Module):
         layers = self.layer_views()
         with torch.no_grad():
             return Trace((x, *_activations(x, layers, self.output)), layers, self.output)
-
-    def _run(self, x: Tensor, flat: Tensor) -> Tensor:
-        rows = x if x.dim() == 2 else x.reshape(-1, self.widths[0])
-        layers = self.layer_views()
-        if torch.is_grad_enabled() and (flat.requires_grad or x.requires_grad):
-            y = cast(Tensor, _OneNode.apply(rows, flat, layers, self.output))  # type: ignore[no-untyped-call]
-        else:
-            y = _activations(rows, layers, self.output)[-1]
-        return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.widths[-1])
 
     def numpy_forward(self, x: Floats) -> Floats:
         """Outputs [N, out_features] for inputs [N, in_features], without torch's dispatcher.

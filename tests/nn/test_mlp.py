@@ -74,15 +74,6 @@ def test_a_trace_gives_the_same_numbers_as_autograd(backend, output, inference):
         assert torch.equal(trace.input_gradient(gradient), by_x)
 
 
-def test_frozen_weights_get_no_gradient_but_the_input_does():
-    net = MLP(3, (8,), 1, generator=generator())
-    x = torch.randn(4, 3, generator=generator(1), requires_grad=True)
-    (right,) = torch.autograd.grad(net(x).sum(), x)
-    net.frozen(x).sum().backward()
-    assert net.flat.grad is None
-    torch.testing.assert_close(x.grad, right)
-
-
 def test_gradients_accumulate_over_two_backward_calls():
     net = MLP(3, (8,), 1, generator=generator())
     x = torch.randn(4, 3, generator=generator(1))
