@@ -229,10 +229,7 @@ def load_checkpoint(path: Path, *, policy_only: bool = False) -> Checkpoint:
         CheckpointError: it is damaged, unfinished, or written by a newer rlkit.
     """
     manifest = read_manifest(path)
-    logs = {
-        name: SavedLog(path.parent, log["oldest_held"], log["total_added"], _segments(log))
-        for name, log in manifest["logs"].items()
-    }
+    logs = _saved_logs(path, manifest)
 
     def part(name: str) -> State | None:
         if f"{name}/state.json" not in manifest["files"]:
@@ -288,8 +285,22 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
+def _saved_logs(path: Path, manifest: Mapping[str, Any]) -> dict[str, SavedLog]:
+    try:
+        return {
+            name: SavedLog(path.parent, log["oldest_held"], log["total_added"], _segments(log))
+            for name, log in manifest["logs"].items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}/{MANIFEST} is damaged: {error}") from error
+
+
 def _segments(log: Mapping[str, Any]) -> tuple[Segment, ...]:
-    return tuple(Segment(**segment) for segment in log["segments"])
+    segments = tuple(Segment(**segment) for segment in log["segments"])
+    for segment in segments:
+        if Path(segment.file).name != segment.file:
+            raise TypeError(f"a segment lies outside its folder: {segment.file!r}")
+    return segments
 
 
 def _write_file(path: Path, content: bytes) -> dict[str, Any]:

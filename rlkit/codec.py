@@ -8,6 +8,7 @@ Append-only logs (replay) are handed to the caller by name and written as segmen
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from rlkit.types import Array
 
 Json = Any
 _TAG = "$"
+_BYTES_DTYPE = re.compile(r"[<>|=][cSU]\d{1,9}")
 
 
 class Encoder:
@@ -57,12 +59,15 @@ class Encoder:
     def _array(self, kind: str, value: Array, path: str) -> Json:
         if value.dtype.hasobject or value.dtype.kind not in "biufcSU":
             raise CheckpointError(f"cannot store {path}: arrays of dtype {value.dtype} are not plain data")
+        name = path
+        while name in self.arrays:  # another key spelled the same way, such as 1 and "1"
+            name += "'"
         if value.dtype.kind in "cSU":  # complex numbers and text, which safetensors does not know: their bytes
-            self.arrays[path] = np.frombuffer(value.tobytes(), np.uint8).copy()
-            return {_TAG: f"{kind} bytes", "name": path, "dtype": value.dtype.str, "shape": list(value.shape)}
+            self.arrays[name] = np.frombuffer(value.tobytes(), np.uint8).copy()
+            return {_TAG: f"{kind} bytes", "name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
         # safetensors wants little-endian, contiguous arrays with at least no negative strides
-        self.arrays[path] = np.array(value, order="C", copy=True)
-        return {_TAG: kind, "name": path}
+        self.arrays[name] = np.array(value, order="C", copy=True)
+        return {_TAG: kind, "name": name}
 
     def _dict(self, value: Mapping[Any, Any], path: str) -> Json:
         if all(isinstance(key, str) for key in value) and _TAG not in value:
@@ -95,10 +100,9 @@ def _decode_tagged(node: dict[str, Json], arrays: Mapping[str, Array], open_log:
     if kind == "scalar":
         return arrays[node["name"]][()]
     if kind in ("array bytes", "scalar bytes"):
-        dtype = np.dtype(node["dtype"])
-        if dtype.kind not in "cSU":
-            raise CheckpointError(f"the state document holds bytes of dtype {dtype}, allowed are complex and text")
-        array = np.frombuffer(arrays[node["name"]].tobytes(), dtype).reshape(node["shape"]).copy()
+        if not _BYTES_DTYPE.fullmatch(node["dtype"]):
+            raise CheckpointError(f"the state document holds bytes of dtype {node['dtype']!r}, not complex or text")
+        array = np.frombuffer(arrays[node["name"]].tobytes(), np.dtype(node["dtype"])).reshape(node["shape"]).copy()
         return array if kind == "array bytes" else array[()]
     if kind == "tensor":
         import torch
