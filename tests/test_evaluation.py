@@ -1,0 +1,69 @@
+"""Evaluation and its statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import rlkit
+from rlkit import evaluation
+from rlkit.envs.make import make
+from rlkit.evaluation import bootstrap_interval, evaluate, interquartile_mean
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half() -> None:
+    assert interquartile_mean([100.0, 1.0, 2.0, 3.0, 4.0, -50.0, 2.5, 3.5]) == pytest.approx((2 + 2.5 + 3 + 3.5) / 4)
+    assert interquartile_mean([7.0]) == 7.0
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_scores() -> None:
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(5, 1, 10), rng.normal(5, 1, 1000)
+    narrow, wide = bootstrap_interval(many.tolist()), bootstrap_interval(few.tolist())
+    assert narrow[0] < 5 < narrow[1]
+    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 3
+    assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
+    assert bootstrap_interval(few.tolist()) == wide
+
+
+def test_the_same_evaluation_gives_the_same_numbers() -> None:
+    agent = rlkit.make("random", "Pendulum-v1")
+    first, second, other = (evaluate(agent, make("Pendulum-v1"), episodes=3, seed=seed) for seed in (1, 1, 2))
+    assert first == second
+    assert first.returns != other.returns
+    assert len(set(first.returns)) == 3
+    assert first.lengths == (200, 200, 200)
+    assert set(first.summary()) == {"mean", "std", "iqm", "ci95", "mean_length", "episodes", "seed"}
+
+
+class Endless(gym.Env[Any, Any]):
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+
+def test_an_endless_episode_is_cut_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_EPISODE_STEPS", 50)
+    result = evaluate(rlkit.make("random", Endless), make(Endless), episodes=2, seed=0)
+    assert result.lengths == (50, 50)
+    assert "time limit" in caplog.text
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", Endless])
+def test_predict_takes_one_observation_or_many(env: Any, tmp_path: Any) -> None:
+    result = rlkit.train("random", env, total_steps=10, run_dir=tmp_path / "run", preset="none", eval_every=0)
+    policy = rlkit.load(result.run_dir, env=env)
+    space = gym.make(env).observation_space if isinstance(env, str) else env.observation_space
+    obs = space.sample()
+    assert policy.predict(obs).shape == policy.agent._space.shape
+    assert len(policy.predict(np.stack([obs] * 4))) == 4
