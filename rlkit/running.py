@@ -77,6 +77,7 @@ class Running:
     def execute(self, checkpoint: Checkpoint | None) -> RunResult:
         """Train to the end or to the next interrupt; close everything whatever happens."""
         session = self.session
+        self.folder.forget_result()
         status = "failed"
         try:
             with stop_on_signals(session):

@@ -61,6 +61,10 @@ class RunFolder:
         """Write `result.json`."""
         _write(self.path / "result.json", json.dumps(result, indent=1))
 
+    def forget_result(self) -> None:
+        """Remove the result of an earlier part of the run, which is going on."""
+        (self.path / "result.json").unlink(missing_ok=True)
+
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads((self.path / name).read_text())

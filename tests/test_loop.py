@@ -141,6 +141,15 @@ def test_it_stops_at_a_return_or_after_some_seconds(tmp_path: Path) -> None:
     assert rlkit.resume(tmp_path / "c", env=Scripted).steps > late.steps
 
 
+def test_a_run_that_goes_on_has_no_result_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = rlkit.train("random", Scripted, total_steps=50, run_dir=tmp_path / "run", **QUIET).run_dir
+    seen: list[bool] = []
+    monkeypatch.setattr(RandomAgent, "update", lambda self: seen.append((run / "result.json").exists()) or {})
+    rlkit.resume(run, total_steps=60, env=Scripted)
+    assert seen == [False] * 10
+    assert json.loads((run / "result.json").read_text())["steps"] == 60
+
+
 def test_an_interrupt_inside_a_step_finishes_it_and_writes_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
