@@ -190,6 +190,20 @@ def test_an_old_style_environment_is_explained_not_traced(folder: Path, capsys: 
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize("vector", ["serial", "process"])
+def test_an_environment_that_raises_is_told_with_its_own_line(
+    vector: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bad_env.py").write_text(DICT_ENV.replace("self.time += 1", "self.time += 1; [][self.time // 9]"))
+    command = ["train", "ddpg", "--env", "bad_env.py:MyEnv", "--total-steps", "100", *SMALL, "--vector", vector]
+    assert call(*command) == 1
+    told = capsys.readouterr().err
+    assert "environment 0 failed in step 1: IndexError" in told
+    assert "action:" in told
+    assert "bad_env.py" in told
+    assert "[][self.time // 9]" in told
+
+
 @pytest.mark.parametrize("more", [[], ["--num-envs", "3"], ["--num-envs", "2", "--vector", "process"]], ids=str)
 def test_an_environment_file_with_dicts_and_asymmetric_bounds_trains(more: list[str], folder: Path) -> None:
     options = ["--total-steps", "300", "--run-dir", "run", *SMALL, *more]

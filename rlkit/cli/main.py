@@ -6,9 +6,10 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
-from rlkit.errors import RlkitError, UnknownNameError
+from rlkit.errors import EnvironmentFault, RlkitError, UnknownNameError
 
 COMMANDS = {
     "train": ("rlkit.cli.train", "train an agent, or go on with a run (--resume RUN)"),
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _command(given[0])(given[1:])
     except RlkitError as error:
-        print(f"rlkit: {error}", file=sys.stderr)
+        print(f"rlkit: {error}{_where(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("rlkit: interrupted", file=sys.stderr)
@@ -55,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `rlkit list agents | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _where(error: RlkitError) -> str:
+    """The line of the user's own code that failed, where the error passes on somebody else's."""
+    cause = error.__cause__
+    if not isinstance(error, EnvironmentFault) or cause is None or cause.__traceback__ is None:
+        return ""
+    frame = traceback.extract_tb(cause.__traceback__)[-1]
+    return f"\n  raised in {frame.filename}:{frame.lineno}, {frame.line}"
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
