@@ -151,8 +151,8 @@ def resume(run_dir: str | Path, *, total_steps: int | None = None, env: EnvLike 
         restore_matmul_backend(meta)
         checkpoint = (store := folder.checkpoints).load()
         _warn_about_versions(checkpoint)
-        if checkpoint.step > options.total_steps:
-            raise UsageError(f"the run has {checkpoint.step} env steps already, more than {options.total_steps}")
+        if total_steps is not None and checkpoint.step > total_steps:
+            raise UsageError(f"the run has {checkpoint.step} env steps already, more than {total_steps}")
         seeding.seed_global_generators(options.seed)
         envs = build_envs(env, options)
         task = task_of(options, envs, meta["schedule_steps"])

@@ -17,7 +17,7 @@ from gymnasium import spaces
 import rlkit
 from rlkit.agents.random import RandomAgent
 from rlkit.checkpoint import load_checkpoint
-from rlkit.errors import NonFiniteError
+from rlkit.errors import NonFiniteError, UsageError
 from rlkit.loop import MeanMetrics
 
 QUIET: dict[str, Any] = {"preset": "none", "eval_every": 0}
@@ -139,6 +139,14 @@ def test_it_stops_at_a_return_or_after_some_seconds(tmp_path: Path) -> None:
     assert late.status == "time limit of 0.3 s"
     assert late.seconds < 5
     assert rlkit.resume(tmp_path / "c", env=Scripted).steps > late.steps
+
+
+def test_resuming_a_finished_run_changes_nothing_and_fewer_steps_are_refused(tmp_path: Path) -> None:
+    done = rlkit.train("random", Scripted, total_steps=50, num_envs=3, run_dir=tmp_path / "run", **QUIET)
+    assert done.steps == 51  # the steps of three environments come together
+    assert rlkit.resume(tmp_path / "run", env=Scripted).steps == 51
+    with pytest.raises(UsageError, match="51 env steps already, more than 40"):
+        rlkit.resume(tmp_path / "run", env=Scripted, total_steps=40)
 
 
 def test_a_run_that_goes_on_has_no_result_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
