@@ -65,6 +65,10 @@ class EnvironmentFault(RlkitError):
     """Raised when an environment raises, dies, hangs or breaks the gymnasium API; names the environment's index."""
 
 
+class ModelError(UsageError):
+    """Raised when transition arrays are not those of a finite Markov decision process."""
+
+
 class NonFiniteError(RlkitError):
     """Raised when an observation, reward, action or loss is NaN or infinite."""
 

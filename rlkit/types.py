@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from rlkit.mdp import Dynamics, FiniteMDP
+
 if TYPE_CHECKING:
     import gymnasium
 
@@ -29,25 +31,12 @@ Carry: TypeAlias = Any
 
 
 @dataclass(frozen=True)
-class FiniteMDP:
-    """Transition arrays of a finite Markov decision process (Sutton and Barto 2018, equation 3.2).
-
-    Shapes: `probability` [S, A, S], `reward` [S, A, S] expected reward of that transition, `terminal` bool [S],
-    `start` [S] distribution of the first state.
-    """
-
-    probability: Array
-    reward: Array
-    terminal: Bools
-    start: Array
-
-
-@dataclass(frozen=True)
 class Task:
     """All an agent is told when it is built; the API fills it from the environments.
 
     `total_steps` is the horizon of schedules in env steps; 0 where the agent will only act (`rlkit.load`), so that it
-    need not claim memory for replay.
+    need not claim memory for replay. `model` is there where the environment tells its transitions, `dynamics` where the
+    compiled engine can step it; `load_actor` loads the policy of a run folder, for agents that follow or evaluate it.
     """
 
     observation_space: gymnasium.Space[Any]
@@ -57,7 +46,8 @@ class Task:
     seed: int = 0
     device: str = "cpu"
     model: FiniteMDP | None = None
-    dynamics: object | None = None
+    dynamics: Dynamics | None = None
+    load_actor: Callable[[str], Actor] | None = None
     frame_stack: int = 1
     encoder: object | None = None
 

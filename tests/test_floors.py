@@ -21,7 +21,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROWS = {
-    "base": ("rlkit.types", "rlkit.errors", "rlkit.config", "rlkit.seeding", "rlkit.spaces", "rlkit._alias"),
+    "base": (
+        "rlkit.types",
+        "rlkit.errors",
+        "rlkit.config",
+        "rlkit.mdp",
+        "rlkit.seeding",
+        "rlkit.spaces",
+        "rlkit._alias",
+    ),
     "ops": ("rlkit.ops",),
     "attention": ("rlkit.attention",),
     "data": ("rlkit.data",),
