@@ -18,8 +18,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rlkit.envs.batch import Layout, layout_of, leaves
 from rlkit.envs.contract import describe
-from rlkit.envs.vector import Info, ResetStates, Space, row_seed
+from rlkit.envs.vector import Info, ResetStates, Space
 from rlkit.errors import EnvironmentFault, RlkitError, UsageError
+from rlkit.seeding import row_seed
 from rlkit.types import Array, Bools, Obs, State, VectorStep
 
 AnyVectorEnv: TypeAlias = gym.vector.VectorEnv[Any, Any, Any]

@@ -14,20 +14,12 @@ from rlkit.envs.batch import WrongObservation, layout_of, row_action
 from rlkit.envs.contract import CheckedEnv, Env, EnvFn, build_env
 from rlkit.envs.restore import capture_env, layers, probe_restore, restore_env
 from rlkit.errors import CheckpointError, EnvironmentFault, UsageError
+from rlkit.seeding import row_seed
 from rlkit.types import Obs, State, VectorStep
 
 Space: TypeAlias = spaces.Space[Any]
 Info: TypeAlias = dict[str, Any]
 ResetStates: TypeAlias = Sequence[object | None]
-
-
-def row_seed(seed: int, index: int, generation: int = 0) -> int:
-    """Seed of row `index`: independent between rows, the same however the rows are spread over processes.
-
-    `generation` counts env steps before a restart of lost episodes, so that a resumed run meets new ones.
-    """
-    entropy = [seed, index] if generation == 0 else [seed, index, generation]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def announced_frame_stack(env: Env) -> int:
@@ -67,6 +59,11 @@ class SerialVectorEnv:
         self._seed = 0
         self._steps = 0
         self._require_equal_spaces()
+
+    @property
+    def single_env(self) -> Env:
+        """The first of the environments, to ask it about itself."""
+        return self._rows[0].env
 
     @cached_property
     def restore_tier(self) -> str:

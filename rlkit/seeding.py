@@ -31,6 +31,15 @@ def integer_seed(seed: int, stream: str) -> int:
     return int(child_seed(seed, stream).generate_state(1)[0] >> 1)
 
 
+def row_seed(seed: int, index: int, generation: int = 0) -> int:
+    """Seed of row `index`: independent between rows, the same however the rows are spread over processes.
+
+    `generation` counts env steps before a restart of lost episodes, so that a resumed run meets new ones.
+    """
+    entropy = [seed, index] if generation == 0 else [seed, index, generation]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 def torch_generator(seed: int, stream: str) -> torch.Generator:
     """A torch CPU generator for one stream of a run."""
     import torch

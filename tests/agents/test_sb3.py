@@ -17,8 +17,7 @@ from test_ddpg import OneReward
 import rlkit
 from rlkit.agents.sb3 import Sb3DDPG, Sb3DQN, Sb3PPO, Sb3SAC
 from rlkit.envs.make import make
-from rlkit.envs.vector import row_seed
-from rlkit.seeding import integer_seed
+from rlkit.seeding import integer_seed, row_seed
 from rlkit.types import Task
 
 OPTIONS = {"hidden": (16, 16), "batch_size": 16, "buffer_size": 1000, "learning_starts": 50}

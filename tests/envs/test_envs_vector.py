@@ -3,9 +3,10 @@ import pytest
 
 from rlkit.envs.make import make
 from rlkit.envs.restore import same
-from rlkit.envs.vector import SerialVectorEnv, row_seed
+from rlkit.envs.vector import SerialVectorEnv
 from rlkit.envs.wrapper_names import resolve_wrapper
 from rlkit.errors import EnvironmentFault, UsageError
+from rlkit.seeding import row_seed
 
 
 def actions(num_envs, steps, seed=0):
