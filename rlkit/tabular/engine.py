@@ -1,0 +1,303 @@
+"""`TabularAgent`: a learner behind the agent protocols, stepped by the loop or compiled whole.
+
+A tabular agent is driven by `rlkit.loop` like any other. But as `pathlib.Path(...)` gives a path of the system at hand,
+`QLearning(config, task)` gives one that owns its loop, in machine code, where the environment's transitions are known.
+Both call the same compiled functions with the same random streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from rlkit import seeding
+from rlkit.errors import CheckpointError, EnvironmentFault, UsageError
+from rlkit.mdp import Dynamics, Floats64, Integers
+from rlkit.tabular.indexing import TableIndex, table_reason
+from rlkit.tabular.learner import (
+    OK,
+    TOO_LONG,
+    Generators,
+    Learner,
+    begin,
+    choose_rows,
+    learn_rows,
+    run,
+    store_rows,
+)
+from rlkit.tabular.options import TabularConfig
+from rlkit.tabular.rules import drawn_action
+from rlkit.tabular.stepping import new_env_state, require_dynamics
+from rlkit.tabular.tables import Tables, epsilon_now
+from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, Progress, State, Task, Transition, VectorEnv
+
+_REPORTS = 1000
+"""Reports of the compiled engine in a run: often enough for a curve, seldom enough to cost nothing."""
+_METRICS_EVERY = 50
+
+
+class TabularAgent:
+    """What all tabular agents share. Subclasses have a `Config` and build their learner.
+
+    Attributes:
+        config: the options.
+        learner: a named tuple of arrays (`rlkit.tabular.learner`), changed in place.
+    """
+
+    Config: ClassVar[type[TabularConfig]] = TabularConfig
+    config: TabularConfig
+    learner: Learner
+
+    def __new__(cls, config: Any, task: Task) -> TabularAgent:
+        """An agent of the engine that `config.engine` and the task allow. Raises UsageError for `compiled` without."""
+        kind: Any = cls
+        agent: TabularAgent = object.__new__(_compiled(kind) if _is_compiled(config.engine, task) else kind)
+        return agent
+
+    @classmethod
+    def supports(cls, task: Task) -> str | None:
+        """None for Discrete actions and finitely many observations, else the reason."""
+        return table_reason(task)
+
+    def __init__(self, config: Any, task: Task) -> None:
+        assert isinstance(task.action_space, spaces.Discrete)
+        self.config = config
+        self.index = TableIndex(task.observation_space)
+        self.num_actions = int(task.action_space.n)
+        self._first_action = int(task.action_space.start)
+        self._action_type = task.action_space.dtype
+        self._rng = seeding.generator(task.seed, "learner")
+        self.learner = self._build(config, task)
+        self._has_starts = self._draws_starts()
+        self._prepare(task)
+
+    def _build(self, config: Any, task: Task) -> Learner:
+        """The learner."""
+        raise NotImplementedError
+
+    def _draws_starts(self) -> bool:
+        """Whether the learner says where episodes begin."""
+        return False
+
+    def _limited(self, dynamics: Dynamics) -> Dynamics:
+        """The dynamics with the agent's own limit on episodes, where it has one."""
+        return dynamics
+
+    def _prepare(self, task: Task) -> None:
+        """What the engine needs besides."""
+        self._ended = np.zeros(task.num_envs, dtype=np.bool_)
+        self._updates = 0
+
+    @property
+    def tables(self) -> Tables:
+        """Values, counts and policies of the learner."""
+        tables: Tables = self.learner.tables
+        return tables
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Whether the next step is the first of its episode, bool [N]."""
+        return np.ones(num_envs, dtype=np.bool_)
+
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """Rows that ended begin again."""
+        return carry | ended
+
+    def act(
+        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """Actions [N]; without exploration the first of the best ones."""
+        states = self.index.rows(obs)
+        extras: Mapping[str, Array] = {}
+        if explore:
+            actions, starts = np.empty(len(states), np.int64), np.empty(len(states), np.int64)
+            choose_rows(self.learner, states, carry, rng, actions, starts)
+            if self._has_starts:
+                extras = {"reset_state": starts}
+        else:
+            actions = self.greedy_actions(states, rng)
+        return (actions + self._first_action).astype(self._action_type), np.zeros_like(carry), extras
+
+    def observe(self, step: Transition, carry: Carry) -> None:
+        """Store the transition of every row."""
+        self._ended = step.ended
+        reward: Floats = step.reward
+        store_rows(
+            self.learner,
+            self.index.rows(step.obs),
+            step.action.astype(np.int64) - self._first_action,
+            reward,
+            self.index.rows(step.next_obs),
+            step.terminated,
+            self._ended,
+        )
+
+    def update(self) -> Metrics:
+        """Learn what is due; metrics now and then."""
+        self._require_ok(learn_rows(self.learner, self._ended, self._rng))
+        self._updates += 1
+        return self.metrics() if self._updates % _METRICS_EVERY == 0 else {}
+
+    def greedy_actions(self, states: Integers, rng: np.random.Generator) -> Integers:
+        """What the learner holds for best in each state, int64 [N]; agents that only predict follow their policy."""
+        tables = self.tables
+        if tables.values.shape[2] == 1:
+            drawn = rng.random(len(states))
+            return np.array([drawn_action(tables.policy[s], u) for s, u in zip(states, drawn, strict=True)])
+        best: Integers = tables.values[:, states].sum(axis=0).argmax(axis=1)
+        return best
+
+    def state_values(self) -> Floats64:
+        """V(s), or the value of the best action, [S]."""
+        tables = self.tables
+        values: Floats64 = tables.values.mean(axis=0).max(axis=1)
+        return values
+
+    def evaluated_policy(self) -> Floats64 | None:
+        """The policy [S, A] whose values are predicted; None for control, which aims at the best."""
+        tables = self.tables
+        if tables.values.shape[2] > 1:
+            return None
+        return tables.target if len(tables.target) else tables.policy
+
+    def policy_state(self) -> State:
+        """The tables, and what else the learner's choices depend on."""
+        return _arrays(self.tables)
+
+    def load_policy_state(self, state: State) -> None:
+        """Restore `policy_state`."""
+        _load(self.tables, state)
+
+    def training_state(self) -> State:
+        """The learner's memory, its generator, and where a compiled environment is."""
+        memory = {name: tree for name, tree in _arrays(self.learner).items() if name != "tables"}
+        return {"memory": memory, "rng": self._rng.bit_generator.state, "engine": self._engine_state()}
+
+    def load_training_state(self, state: State) -> None:
+        """Restore `training_state`."""
+        _load(self.learner, state["memory"])
+        self._rng.bit_generator.state = state["rng"]
+        self._load_engine_state(state["engine"])
+
+    def _engine_state(self) -> State:
+        return {"updates": self._updates}
+
+    def _load_engine_state(self, state: State) -> None:
+        self._updates = state["updates"]
+
+    def metrics(self) -> Metrics:
+        """What is worth a curve; the truth about values is the evaluation's."""
+        tables = self.tables
+        visited = tables.visits > 0
+        mean = float(tables.values[0][visited].mean()) if visited.any() else 0.0
+        metrics = {"train/mean_value": mean, "train/visited_entries": float(visited.sum())}
+        if tables.exploration.initial > 0.0:
+            metrics["train/epsilon"] = float(epsilon_now(tables))
+        return metrics
+
+    def _require_ok(self, status: int) -> None:
+        if status == OK:
+            return
+        if status == TOO_LONG:
+            raise EnvironmentFault(
+                "an episode has not ended within --agent.max-episode-steps, and this agent learns only from whole "
+                "episodes. Give the environment a time limit (--wrap time-limit:max_episode_steps=1000), raise that "
+                "option, or use a method that learns from step to step, such as sarsa"
+            )
+        raise EnvironmentFault(
+            "an episode did not begin in the state that exploring starts asked for: the environment ignores "
+            'reset(options={"state": …}). Use monte-carlo, which starts where the environment does'
+        )
+
+
+class CompiledLoop(TabularAgent):
+    """What makes an agent own its loop: environment, policy and update run in machine code."""
+
+    # no agent that `rlkit.loop` could drive (None makes isinstance with the protocol false, as for __hash__)
+    observe = None  # type: ignore[assignment]
+    update = None  # type: ignore[assignment]
+
+    def _prepare(self, task: Task) -> None:
+        self._dynamics = self._limited(require_dynamics(task.dynamics))
+        self._env = new_env_state(self._dynamics)
+        env_rng = np.random.Generator(np.random.PCG64(seeding.row_seed(task.seed, 0)))
+        self._generators = Generators(env_rng, seeding.generator(task.seed, "act"), self._rng)
+        self._step = 0
+        self._has_begun = False
+
+    def train_on(
+        self, task: Task, make_env: Callable[[], VectorEnv], until_step: int, hook: Callable[[Progress], bool]
+    ) -> None:
+        """Train until `until_step` env steps in total; the hook is called about a thousand times in a run."""
+        if not self._has_begun:
+            begin(self._dynamics, self._env, self._generators)
+            self._has_begun = True
+        period = max(task.total_steps // _REPORTS, 1)
+        finished = np.empty((period, 2))
+        while self._step < until_step:
+            limit = min(period - self._step % period, until_step - self._step)
+            steps, count, status = run(
+                self._dynamics, self._env, self.learner, self._generators, limit, limit, finished
+            )
+            self._step += steps
+            self._require_ok(status)
+            episodes = [(float(value), int(length)) for value, length in finished[:count]]
+            if not hook(Progress(self._step, episodes, self.metrics())):
+                return
+
+    def _engine_state(self) -> State:
+        return {
+            "step": self._step,
+            "has_begun": self._has_begun,
+            "env": _arrays(self._env),
+            "env_rng": self._generators.env.bit_generator.state,
+            "act_rng": self._generators.act.bit_generator.state,
+        }
+
+    def _load_engine_state(self, state: State) -> None:
+        self._step, self._has_begun = state["step"], state["has_begun"]
+        _load(self._env, state["env"])
+        self._generators.env.bit_generator.state = state["env_rng"]
+        self._generators.act.bit_generator.state = state["act_rng"]
+
+
+def _is_compiled(engine: str, task: Task) -> bool:
+    if engine == "compiled" and task.num_envs > 1:
+        raise UsageError(f"--agent.engine compiled steps one environment, not {task.num_envs}; use --num-envs 1")
+    if engine == "compiled":
+        require_dynamics(task.dynamics)
+    return engine != "step" and task.dynamics is not None and task.num_envs == 1
+
+
+@cache
+def _compiled(agent: Any) -> Any:
+    """The agent's class as one that owns its loop, under the same name."""
+    names = {"__module__": agent.__module__, "__qualname__": agent.__qualname__}
+    return type(agent.__name__, (agent, CompiledLoop), names)
+
+
+def _arrays(fields: Any) -> State:
+    """The arrays of a named tuple by name, those of named tuples inside it too; `scratch` holds nothing for later."""
+    found: State = {}
+    for name, value in fields._asdict().items():
+        if isinstance(value, np.ndarray) and name != "scratch":
+            found[name] = value
+        elif isinstance(value, tuple):
+            found[name] = _arrays(value)
+    return found
+
+
+def _load(fields: Any, stored: State) -> None:
+    own = _arrays(fields)
+    for name, value in stored.items():
+        if isinstance(value, dict):
+            _load(fields._asdict()[name], value)
+        elif own[name].shape != value.shape:
+            raise CheckpointError(
+                f"the checkpoint's table {name!r} has shape {value.shape}, this environment needs {own[name].shape}"
+            )
+        else:
+            own[name][...] = value
