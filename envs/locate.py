@@ -29,8 +29,9 @@ _EXTRA_OF_MODULE = {
     "ale_py": "atari",
     "minigrid": "minigrid",
 }
-# Ids whose package registers them on import: prefix of the id → (package, extra).
-_PACKAGE_OF_PREFIX = {
+# Ids whose package registers them on import: prefix of the id → (package, extra; None for rlkit itself).
+_PACKAGE_OF_PREFIX: dict[str, tuple[str, str | None]] = {
+    "rlkit/": ("rlkit.envs.registration", None),
     "ALE/": ("ale_py", "atari"),
     "MiniGrid-": ("minigrid", "minigrid"),
     "BabyAI-": ("minigrid", "minigrid"),
@@ -159,6 +160,8 @@ def _import_package_of(env_id: str) -> None:
             try:
                 importlib.import_module(package)
             except ImportError as error:
+                if extra is None:
+                    raise
                 raise MissingExtraError(extra, f"the environment {env_id}") from error
 
 
