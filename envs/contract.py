@@ -117,7 +117,7 @@ class CheckedEnv:
         self._step = env.step
 
     def reset(self, seed: int | None = None, state: object | None = None) -> tuple[Any, dict[str, Any]]:
-        """First observation and info; `state` is passed as `options={"state": state}`."""
+        """First observation and info; `state` is passed as `options={"state": state}`, or set in toy text."""
         options = None if state is None else {"state": state}
         result: Any  # of an unknown environment, so not what gymnasium's types promise
         self.episode_step = 0
@@ -132,6 +132,9 @@ class CheckedEnv:
                 f"environment {self.index}: reset returned {_shape_of_result(result)}, "
                 f"expected the pair (observation, info dict).\n{OLD_GYM_HINT}"
             )
+        if state is not None and _ignores_start(self.env):
+            self.env.unwrapped.s = int(state)  # type: ignore[attr-defined, call-overload]
+            return int(state), dict(result[1])  # type: ignore[call-overload]
         return result[0], dict(result[1])
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -174,6 +177,12 @@ class CheckedEnv:
                 f"environment {self.index}: reset does not take {' and '.join(missing)}. Write\n  {RESET_SIGNATURE}"
             )
         return EnvironmentFault(f"environment {self.index} failed in reset: {describe(error)}")
+
+
+def _ignores_start(env: Env) -> bool:
+    """Gymnasium's finite toy text environments keep their state in `s` and know no option to begin in one."""
+    inner = type(env.unwrapped)
+    return inner.__module__.startswith("gymnasium.envs.toy_text.") and "P" in vars(env.unwrapped)
 
 
 def _shape_of_result(result: Any) -> str:

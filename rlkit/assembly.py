@@ -12,6 +12,7 @@ import gymnasium as gym
 from rlkit import registry
 from rlkit.config import RunConfig, RunOptions
 from rlkit.envs.make import make as make_env
+from rlkit.envs.models import of_vector_env
 from rlkit.envs.normalize import NormalizeReward, normalizers
 from rlkit.envs.wrapper_names import WrapperSpec, resolve_wrapper
 from rlkit.errors import UsageError
@@ -41,6 +42,7 @@ def _wrappers(options: RunOptions) -> list[WrapperSpec]:
 
 def task_of(options: RunOptions, envs: VectorEnv, schedule_steps: int | None = None) -> Task:
     """What the agent is told; `schedule_steps` is the first horizon of a run that was extended."""
+    model, dynamics = of_vector_env(envs)
     return Task(
         observation_space=envs.single_observation_space,
         action_space=envs.single_action_space,
@@ -48,6 +50,8 @@ def task_of(options: RunOptions, envs: VectorEnv, schedule_steps: int | None = N
         total_steps=options.total_steps if schedule_steps is None else schedule_steps,
         seed=options.seed,
         device=_device(options.device),
+        model=model,
+        dynamics=dynamics,
         frame_stack=envs.frame_stack,
     )
 

@@ -1,0 +1,78 @@
+"""What an environment tells of its transitions: a model for planners, dynamics for the compiled engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+from gymnasium.envs.toy_text.blackjack import BlackjackEnv
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
+
+from rlkit.envs.contract import Env
+from rlkit.envs.finite import FiniteMDPEnv
+from rlkit.envs.restore import layers
+from rlkit.envs.vector import SerialVectorEnv
+from rlkit.mdp import BlackjackDynamics, Dynamics, FiniteMDP, table_dynamics
+from rlkit.types import VectorEnv
+
+# Wrappers behind which the environment stays the same decision process, but for its time limit.
+_TRANSPARENT = (OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit)
+
+
+def finite_model(env: Env) -> FiniteMDP | None:
+    """The transitions, if the environment has `transition_model()` or gymnasium's `P` and no wrapper changes them.
+
+    None where agents do not see the state itself.
+    """
+    if not _is_plain(env):
+        return None
+    inner: Any = env.unwrapped
+    if isinstance(inner, FiniteMDPEnv):
+        return inner.transition_model() if inner.sees_state() else None
+    return _declared_model(inner)
+
+
+def dynamics_of(env: Env) -> Dynamics | None:
+    """What the compiled engine can step in the environment's place, drawing the same numbers; None otherwise."""
+    if not _is_plain(env):
+        return None
+    inner, max_steps = env.unwrapped, _time_limit(env)
+    if isinstance(inner, BlackjackEnv):
+        return BlackjackDynamics(bool(inner.natural), bool(inner.sab), max_steps)
+    told = getattr(inner, "dynamics", None)
+    if callable(told):
+        dynamics: Dynamics | None = told()
+        return None if dynamics is None else dynamics._replace(max_steps=max_steps)
+    model = _declared_model(inner)
+    return None if model is None else table_dynamics(model, max_steps=max_steps)
+
+
+def of_vector_env(envs: VectorEnv) -> tuple[FiniteMDP | None, Dynamics | None]:
+    """Model and dynamics of one of the environments, where they run in this process and no wrapper changes them."""
+    if not isinstance(envs, SerialVectorEnv):
+        return None, None
+    return finite_model(envs.single_env), dynamics_of(envs.single_env)
+
+
+def _is_plain(env: Env) -> bool:
+    return all(isinstance(layer, _TRANSPARENT) for layer in layers(env)[:-1])
+
+
+def _declared_model(inner: Any) -> FiniteMDP | None:
+    """The model of a foreign environment: its own `transition_model()`, or toy text's table `P`."""
+    if not isinstance(inner.observation_space, spaces.Discrete) or not isinstance(inner.action_space, spaces.Discrete):
+        return None
+    if callable(getattr(inner, "transition_model", None)):
+        model: FiniteMDP = inner.transition_model()
+        return model
+    table, start = getattr(inner, "P", None), getattr(inner, "initial_state_distrib", None)
+    # a passenger who changes his mind is not in Taxi's table
+    if table is None or start is None or getattr(inner, "fickle_passenger", False):
+        return None
+    return FiniteMDP.from_outcomes(table, start)
+
+
+def _time_limit(env: Env) -> int:
+    """Steps after which the innermost limit truncates; 0 for none."""
+    limits = [layer._max_episode_steps for layer in layers(env) if isinstance(layer, TimeLimit)]
+    return min(limits, default=0)
