@@ -23,6 +23,58 @@ class AgentEntry:
 
 AGENTS: dict[str, AgentEntry] = {
     "random": AgentEntry("rlkit.agents.random:RandomAgent", "uniform random actions, the baseline"),
+    "epsilon-greedy-bandit": AgentEntry(
+        "rlkit.agents.bandits:EpsilonGreedyBandit", "k-armed bandit, ε-greedy; optimistic with a high initial value"
+    ),
+    "ucb-bandit": AgentEntry("rlkit.agents.bandits:UCBBandit", "k-armed bandit, upper confidence bounds"),
+    "gradient-bandit": AgentEntry("rlkit.agents.bandits:GradientBandit", "k-armed bandit, softmax over preferences"),
+    "policy-evaluation": AgentEntry(
+        "rlkit.agents.dynamic_programming:PolicyEvaluation", "values of a given policy, from a known model"
+    ),
+    "policy-iteration": AgentEntry(
+        "rlkit.agents.dynamic_programming:PolicyIteration", "evaluate and improve, from a known model"
+    ),
+    "truncated-policy-iteration": AgentEntry(
+        "rlkit.agents.dynamic_programming:TruncatedPolicyIteration", "policy iteration with a few sweeps of evaluation"
+    ),
+    "value-iteration": AgentEntry(
+        "rlkit.agents.dynamic_programming:ValueIteration", "optimal values, from a known model"
+    ),
+    "asynchronous-value-iteration": AgentEntry(
+        "rlkit.agents.dynamic_programming:AsynchronousValueIteration", "value iteration one state at a time"
+    ),
+    "prioritized-sweeping": AgentEntry(
+        "rlkit.agents.dynamic_programming:PrioritizedSweeping", "value iteration where values change most"
+    ),
+    "mc-prediction": AgentEntry(
+        "rlkit.agents.monte_carlo:MCPrediction", "values of a given policy as mean returns, first or every visit"
+    ),
+    "mc-off-policy-prediction": AgentEntry(
+        "rlkit.agents.monte_carlo:MCOffPolicyPrediction", "values of one policy from episodes of another"
+    ),
+    "mc-basic": AgentEntry("rlkit.agents.monte_carlo:MCBasic", "policy iteration from episodes of a fixed length"),
+    "mc-exploring-starts": AgentEntry(
+        "rlkit.agents.monte_carlo:MCExploringStarts", "Monte Carlo control with exploring starts"
+    ),
+    "monte-carlo": AgentEntry("rlkit.agents.monte_carlo:MonteCarlo", "Monte Carlo control, ε-greedy"),
+    "mc-off-policy": AgentEntry("rlkit.agents.monte_carlo:MCOffPolicy", "Monte Carlo control by importance sampling"),
+    "td-0": AgentEntry("rlkit.agents.td:TD0", "TD(0) prediction of a given policy"),
+    "n-step-td": AgentEntry("rlkit.agents.td:NStepTD", "n-step TD prediction"),
+    "td-lambda": AgentEntry("rlkit.agents.td:TDLambda", "TD(λ) prediction with eligibility traces"),
+    "sarsa": AgentEntry("rlkit.agents.sarsa:Sarsa", "on-policy control by temporal differences"),
+    "expected-sarsa": AgentEntry("rlkit.agents.sarsa:ExpectedSarsa", "Sarsa with the mean over next actions"),
+    "n-step-sarsa": AgentEntry("rlkit.agents.sarsa:NStepSarsa", "Sarsa with n-step returns"),
+    "sarsa-lambda": AgentEntry("rlkit.agents.sarsa:SarsaLambda", "Sarsa with eligibility traces"),
+    "tree-backup": AgentEntry("rlkit.agents.sarsa:TreeBackup", "n-step off-policy control without importance sampling"),
+    "q-sigma": AgentEntry("rlkit.agents.sarsa:QSigma", "between n-step Sarsa and the tree backup"),
+    "q-learning": AgentEntry("rlkit.agents.q_learning:QLearning", "off-policy control by temporal differences"),
+    "double-q-learning": AgentEntry("rlkit.agents.q_learning:DoubleQLearning", "Q-learning without maximisation bias"),
+    "watkins-q-lambda": AgentEntry("rlkit.agents.q_learning:WatkinsQLambda", "Q-learning with eligibility traces"),
+    "dyna-q": AgentEntry("rlkit.agents.dyna:DynaQ", "Q-learning with planning from a learned model"),
+    "dyna-q-plus": AgentEntry("rlkit.agents.dyna:DynaQPlus", "Dyna-Q for environments that change"),
+    "tabular-reinforce": AgentEntry(
+        "rlkit.agents.tabular_reinforce:TabularReinforce", "policy gradient with a table of preferences"
+    ),
     "ddpg": AgentEntry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
     "sb3/a2c": AgentEntry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
     "sb3/ddpg": AgentEntry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),

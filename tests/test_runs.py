@@ -74,7 +74,7 @@ def test_every_entry_of_the_table_is_an_agent_with_a_config(name: str) -> None:
 
 
 def test_unknown_agents_are_told_the_nearest_name() -> None:
-    with pytest.raises(UnknownNameError, match=r"did you mean 'ddpg'\?\)\nallowed: ddpg, random, sb3/a2c"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'ddpg'\?\)\nallowed: .*ddpg.*, random, .*sb3/a2c"):
         registry.agent_class("dddpg")
 
 

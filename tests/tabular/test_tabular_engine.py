@@ -1,0 +1,108 @@
+"""The compiled engine and the loop are one and the same, bit by bit, for every tabular agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rlkit
+from rlkit import api, registry
+from rlkit.checkpoint import load_checkpoint
+from rlkit.errors import EnvironmentFault, UsageError
+from rlkit.tabular.engine import CompiledLoop, TabularAgent
+from rlkit.tabular.options import TabularConfig
+
+TABULAR = [
+    name for name in registry.AGENTS if issubclass(registry.config_class(registry.agent_class(name)), TabularConfig)
+]
+LIMITED = {"mc-basic": {"episode_length": 100}, "dyna-q": {"planning_steps": 3}, "dyna-q-plus": {"planning_steps": 3}}
+
+
+def trained(name: str, env: str, engine: str, folder: Path, steps: int = 1_500, **agent_config: Any) -> Any:
+    return rlkit.train(
+        name, env, total_steps=steps, run_dir=folder / engine, seed=3, eval_every=0, preset="none",
+        agent_config={"engine": engine, **LIMITED.get(name, {}), **agent_config},
+    )  # fmt: skip
+
+
+def arrays(tree: Mapping[str, Any]) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in tree.items() if isinstance(value, np.ndarray)}
+
+
+@pytest.mark.parametrize("env", ["FrozenLake-v1", "Taxi-v4"])
+@pytest.mark.parametrize("name", TABULAR)
+def test_both_engines_give_the_same_bits(name: str, env: str, tmp_path: Path) -> None:
+    if name == "mc-basic" and env == "Taxi-v4":
+        pytest.skip("2,400 episodes of 100 steps")
+    compiled, stepped = (trained(name, env, engine, tmp_path) for engine in ("compiled", "step"))
+    assert isinstance(compiled.agent, CompiledLoop)
+    assert not isinstance(stepped.agent, CompiledLoop)
+    assert arrays(compiled.agent.policy_state()) == arrays(stepped.agent.policy_state())
+    memory = [arrays(each.agent.training_state()["memory"]) for each in (compiled, stepped)]
+    assert memory[0] == memory[1]
+    assert compiled.final_return == stepped.final_return
+
+
+@pytest.mark.parametrize("name", ["monte-carlo", "sarsa-lambda", "q-learning", "mc-exploring-starts"])
+def test_both_engines_deal_the_same_blackjack(name: str, tmp_path: Path) -> None:
+    compiled, stepped = (trained(name, "Blackjack-v1", engine, tmp_path) for engine in ("compiled", "step"))
+    assert arrays(compiled.agent.policy_state()) == arrays(stepped.agent.policy_state())
+    assert compiled.final_return == stepped.final_return
+
+
+def test_episodes_of_the_compiled_engine_have_the_returns_that_the_loop_counts(tmp_path: Path) -> None:
+    sessions = []
+    for engine in ("compiled", "step"):
+        result = trained("q-learning", "Taxi-v4", engine, tmp_path)
+        checkpoint = load_checkpoint(sorted((result.run_dir / "checkpoints").glob("step-*"))[-1])
+        assert checkpoint.training is not None
+        sessions.append(checkpoint.training["session"])
+    assert sessions[0]["episodes"] == sessions[1]["episodes"]
+    assert sessions[0]["episode_count"] == sessions[1]["episode_count"]
+
+
+def test_auto_compiles_where_the_transitions_are_known_and_steps_elsewhere() -> None:
+    assert isinstance(rlkit.make("q-learning", "FrozenLake-v1"), CompiledLoop)
+    assert not isinstance(rlkit.make("q-learning", "FrozenLake-v1", num_envs=2), CompiledLoop)
+    assert not isinstance(rlkit.make("q-learning", "FrozenLake-v1", engine="step"), CompiledLoop)
+
+
+def test_wrappers_that_change_the_environment_are_not_compiled_away(tmp_path: Path) -> None:
+    wrap = ("sticky-action:repeat_action_probability=0.5",)
+    result = rlkit.train("q-learning", "FrozenLake-v1", total_steps=200, run_dir=tmp_path / "run", wrap=wrap)
+    assert not isinstance(result.agent, CompiledLoop)
+    with pytest.raises(UsageError, match="engine step"):
+        rlkit.train(
+            "q-learning", "FrozenLake-v1", total_steps=200, run_dir=tmp_path / "other", wrap=wrap,
+            agent_config={"engine": "compiled"},
+        )  # fmt: skip
+
+
+def test_compiled_with_several_environments_is_refused() -> None:
+    with pytest.raises(UsageError, match="steps one environment, not 3"):
+        rlkit.make("sarsa", "FrozenLake-v1", num_envs=3, engine="compiled")
+
+
+@pytest.mark.parametrize("engine", ["compiled", "step"])
+def test_an_episode_that_never_ends_is_an_error_and_not_a_hang(engine: str, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=r"max-episode-steps[\s\S]*time-limit"):
+        trained("monte-carlo", "CliffWalking-v1", engine, tmp_path, max_episode_steps=50, epsilon=0.0)
+
+
+@pytest.mark.parametrize("name", ["q-learning", "n-step-sarsa", "td-lambda", "monte-carlo"])
+def test_a_run_in_two_parts_is_the_same_run(name: str, tmp_path: Path) -> None:
+    whole = trained(name, "FrozenLake-v1", "compiled", tmp_path, steps=5_000)
+    part = rlkit.train(
+        name, "FrozenLake-v1", total_steps=5_000, run_dir=tmp_path / "part", seed=3, eval_every=0, preset="none",
+        agent_config={"engine": "compiled"}, max_seconds=1e-9,
+    )  # fmt: skip
+    assert 0 < part.steps < 5_000
+    resumed = api.resume(part.run_dir)
+    while resumed.steps < 5_000:
+        resumed = api.resume(part.run_dir)
+    assert isinstance(resumed.agent, TabularAgent)
+    assert arrays(resumed.agent.policy_state()) == arrays(whole.agent.policy_state())
