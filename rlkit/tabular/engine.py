@@ -228,23 +228,36 @@ class CompiledLoop(TabularAgent):
         self._step = 0
         self._has_begun = False
 
+    def advance(self, max_steps: int, max_episodes: int, reference: Floats64 | None = None) -> Floats64:
+        """Train for `max_steps` env steps, or until `max_episodes` more episodes have ended, in one compiled call.
+
+        Returns the return and the length of each episode that ended, and the root mean square difference of the values
+        from `reference` [S] after it (over states where that is not NaN), [E, 3].
+
+        Raises:
+            EnvironmentFault: an episode is longer than the agent can hold.
+        """
+        if not self._has_begun:
+            begin(self._dynamics, self._env, self._generators)
+            self._has_begun = True
+        finished = np.zeros((min(max_steps, max_episodes), 3))
+        steps, count, status = run(
+            self._dynamics, self._env, self.learner, self._generators, max_steps, max_episodes, finished,
+            np.zeros(0) if reference is None else reference,
+        )  # fmt: skip
+        self._step += steps
+        self._require_ok(status)
+        return finished[:count]
+
     def train_on(
         self, task: Task, make_env: Callable[[], VectorEnv], until_step: int, hook: Callable[[Progress], bool]
     ) -> None:
         """Train until `until_step` env steps in total; the hook is called about a thousand times in a run."""
-        if not self._has_begun:
-            begin(self._dynamics, self._env, self._generators)
-            self._has_begun = True
         period = max(task.total_steps // _REPORTS, 1)
-        finished = np.empty((period, 2))
         while self._step < until_step:
             limit = min(period - self._step % period, until_step - self._step)
-            steps, count, status = run(
-                self._dynamics, self._env, self.learner, self._generators, limit, limit, finished
-            )
-            self._step += steps
-            self._require_ok(status)
-            episodes = [(float(value), int(length)) for value, length in finished[:count]]
+            finished = self.advance(limit, limit)
+            episodes = [(float(value), int(length)) for value, length, _ in finished]
             if not hook(Progress(self._step, episodes, self.metrics())):
                 return
 

@@ -17,7 +17,7 @@ import numpy as np
 from rlkit.mdp import Dynamics, Floats64, Integers
 from rlkit.tabular.compiled import by_type, compiled
 from rlkit.tabular.stepping import EnvState, begin_in, reset, step
-from rlkit.tabular.tables import count_step
+from rlkit.tabular.tables import count_step, value_error
 
 Learner: TypeAlias = Any
 """A named tuple of a family; numba knows its type."""
@@ -165,10 +165,12 @@ def run(
     max_steps: int,
     max_episodes: int,
     episodes: Floats64,
+    reference: Floats64,
 ) -> tuple[int, int, int]:
     """Train for `max_steps` env steps, or until `max_episodes` episodes have ended.
 
-    Writes return and length of finished episodes into `episodes` [max_episodes, 2]. Returns the steps taken, the
+    Writes return and length of finished episodes, and the error against `reference` [S] (if it is not empty) after
+    each, into `episodes` [max_episodes, 3]. Returns the steps taken, the
     episodes finished, and a status as `learn` does.
     """
     steps, finished = 0, 0
@@ -189,6 +191,8 @@ def run(
         count_step(learner.tables, ended)
         if ended:
             episodes[finished, 0], episodes[finished, 1] = env.numbers[0], env.position[0]
+            if len(reference) > 0:
+                episodes[finished, 2] = value_error(learner.tables, reference)
             finished += 1
             reset(dynamics, env, generators.env)
             if start >= 0:

@@ -180,6 +180,18 @@ def _greedy_mix_value(tables: Tables, table: int, state: int, epsilon: float) ->
 
 
 @compiled
+def value_error(tables: Tables, reference: Floats64) -> float:
+    """Root mean square of V(s), or max_a Q(s, a), minus `reference` [S], over states where that is not NaN."""
+    total, count = 0.0, 0
+    for state in range(len(reference)):
+        if not np.isnan(reference[state]):
+            value = best_value(tables, state) if tables.values.shape[2] > 1 else tables.values[0, state, 0]
+            total += (value - reference[state]) ** 2
+            count += 1
+    return np.sqrt(total / max(count, 1))
+
+
+@compiled
 def count_step(tables: Tables, ended: bool) -> None:
     """Advance the clocks by one env step."""
     tables.clock[0] += 1
