@@ -86,10 +86,11 @@ class _Planner:
         self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """Greedy actions [N]; planning has no need to explore."""
-        actions = self._actions(self._index.rows(obs), rng)
+        actions = self.greedy_actions(self._index.rows(obs), rng)
         return (actions + self._first_action).astype(self._action_type), carry, {}
 
-    def _actions(self, states: Integers, rng: np.random.Generator) -> Integers:
+    def greedy_actions(self, states: Integers, rng: np.random.Generator) -> Integers:
+        """The policy's actions, int64 [N]."""
         chosen: Integers = self.chosen[states]
         return chosen
 
@@ -106,6 +107,12 @@ class _Planner:
     def _make_greedy(self) -> int:
         """Let the policy be greedy; how many states changed their action."""
         return improve(self._model, self.values, self.chosen)
+
+    @property
+    def gamma(self) -> float:
+        """Discount γ of the values."""
+        gamma: float = self.config.gamma
+        return gamma
 
     def state_values(self) -> Floats64:
         """V(s), [S]."""
@@ -221,7 +228,8 @@ class PolicyEvaluation(_Planner):
         self.values[:] = self._new
         return {"train/value_change": change}, change < self.config.tolerance
 
-    def _actions(self, states: Integers, rng: np.random.Generator) -> Integers:
+    def greedy_actions(self, states: Integers, rng: np.random.Generator) -> Integers:
+        """Actions drawn from the policy that is evaluated, int64 [N]."""
         drawn = rng.random((len(states), 1))
         sampled: Integers = (self.policy[states].cumsum(axis=1) > drawn).argmax(axis=1)
         return sampled

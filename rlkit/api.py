@@ -34,6 +34,7 @@ from rlkit.policy import Policy
 from rlkit.resolve import resolve, stored_config
 from rlkit.running import Running, RunResult
 from rlkit.runs import create_run, describe_process, open_run
+from rlkit.types import Actor
 
 __all__ = ["Policy", "RunResult", "evaluate", "load", "make", "resume", "start", "train"]
 _LOG = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def make(
     resolved = resolve(agent, _env_name(env), preset="none", options=options, agent_config=config)
     envs = build_envs(env, resolved.options)
     try:
-        return build_agent(resolved, task_of(resolved.options, envs))
+        return build_agent(resolved, task_of(resolved.options, envs, load_actor=_load_actor))
     finally:
         envs.close()
 
@@ -111,7 +112,7 @@ def start(
     with limited_threads(options.threads):
         seeding.seed_global_generators(options.seed)
         envs = build_envs(env, options)
-        task = task_of(options, envs)
+        task = task_of(options, envs, load_actor=_load_actor)
         if agent is None:
             agent = build_agent(config, task)
         folder = create_run(None if run_dir is None else Path(run_dir), config.agent_name, options.env, options.seed)
@@ -155,7 +156,7 @@ def resume(run_dir: str | Path, *, total_steps: int | None = None, env: EnvLike 
             raise UsageError(f"the run has {checkpoint.step} env steps already, more than {total_steps}")
         seeding.seed_global_generators(options.seed)
         envs = build_envs(env, options)
-        task = task_of(options, envs, meta["schedule_steps"])
+        task = task_of(options, envs, meta["schedule_steps"], _load_actor)
         agent = build_agent(config, task)
         folder.write_config(config)
         return Running(folder, config, env, envs, task, agent, store).execute(checkpoint)
@@ -177,9 +178,8 @@ def load(run: str | Path, *, env: EnvLike | None = None, checkpoint: str = "late
     stored = (folder.checkpoints if checkpoint == "latest" else folder.best).load(policy_only=True)
     envs = build_evaluation_envs(options.env if env is None else env, options)
     with limited_threads(options.threads):
-        agent = build_agent(
-            RunConfig(config.agent_name, config.agent, options), task_of(options, envs, schedule_steps=0)
-        )
+        task = task_of(options, envs, schedule_steps=0, load_actor=_load_actor)
+        agent = build_agent(RunConfig(config.agent_name, config.agent, options), task)
         load_policy(stored.policy, agent, envs)
     return Policy(agent, envs, options, stored.step)
 
@@ -205,6 +205,12 @@ def evaluate(
         return evaluate_actor(run_or_agent, envs, episodes=episodes, seed=seed or 0, explore=explore)
     finally:
         envs.close()
+
+
+def _load_actor(run: str) -> Actor:
+    """The actor of a run's latest policy, for agents that follow or evaluate it."""
+    actor: Actor = load(run).agent
+    return actor
 
 
 def _env_name(env: EnvLike) -> str:

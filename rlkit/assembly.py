@@ -16,7 +16,7 @@ from rlkit.envs.models import of_vector_env
 from rlkit.envs.normalize import NormalizeReward, normalizers
 from rlkit.envs.wrapper_names import WrapperSpec, resolve_wrapper
 from rlkit.errors import UsageError
-from rlkit.types import State, Task, VectorEnv
+from rlkit.types import Actor, State, Task, VectorEnv
 
 EnvLike: TypeAlias = str | Callable[..., gym.Env[Any, Any]]
 """A gymnasium id, `module:EnvId-v0`, `path/to/file.py:ClassName`, or a class or function that builds an environment."""
@@ -40,7 +40,12 @@ def _wrappers(options: RunOptions) -> list[WrapperSpec]:
     return [resolve_wrapper(text) for text in options.wrap]
 
 
-def task_of(options: RunOptions, envs: VectorEnv, schedule_steps: int | None = None) -> Task:
+def task_of(
+    options: RunOptions,
+    envs: VectorEnv,
+    schedule_steps: int | None = None,
+    load_actor: Callable[[str], Actor] | None = None,
+) -> Task:
     """What the agent is told; `schedule_steps` is the first horizon of a run that was extended."""
     model, dynamics = of_vector_env(envs)
     return Task(
@@ -52,6 +57,7 @@ def task_of(options: RunOptions, envs: VectorEnv, schedule_steps: int | None = N
         device=_device(options.device),
         model=model,
         dynamics=dynamics,
+        load_actor=load_actor,
         frame_stack=envs.frame_stack,
     )
 

@@ -11,7 +11,6 @@ import numpy as np
 from rlkit import seeding
 from rlkit.types import Actor, VectorEnv
 
-MAX_EPISODE_STEPS = 100_000
 _LOG = logging.getLogger(__name__)
 
 
@@ -41,24 +40,33 @@ class Evaluation:
         }
 
 
-def evaluate(actor: Actor, envs: VectorEnv, *, episodes: int, seed: int, explore: bool = False) -> Evaluation:
+def evaluate(
+    actor: Actor,
+    envs: VectorEnv,
+    *,
+    episodes: int,
+    seed: int,
+    explore: bool = False,
+    max_episode_steps: int = 100_000,
+) -> Evaluation:
     """Run `episodes` episodes on the first row of `envs` (which must have one environment).
 
-    The actor is not changed; the environments are reset with `seed`, so the same call gives the same numbers.
+    The actor is not changed; the environments are reset with `seed`, so the same call gives the same numbers. Episodes
+    are cut after `max_episode_steps`, with a warning, so that a policy that walks in circles does not hang.
     """
     rng = seeding.generator(seed, "evaluation")
     returns: list[float] = []
     lengths: list[int] = []
     obs, _ = envs.reset(seed)
     carry = actor.initial_carry(1)
-    total, length = 0.0, 0
+    total, length, cut = 0.0, 0, 0
     while len(returns) < episodes:
         action, carry, _ = actor.act(obs, carry, explore=explore, rng=rng)
         step = envs.step(action)
         obs, total, length = step.obs, total + float(step.env_reward[0]), length + 1
         ended = step.terminated | step.truncated
-        if not ended[0] and length >= MAX_EPISODE_STEPS:
-            _LOG.warning("an evaluation episode was cut after %d steps; give the environment a time limit", length)
+        if not ended[0] and length >= max_episode_steps:
+            cut += 1
             obs, _ = envs.reset(seed + len(returns) + 1)
             ended = np.ones(1, dtype=np.bool_)
         if ended[0]:
@@ -66,6 +74,8 @@ def evaluate(actor: Actor, envs: VectorEnv, *, episodes: int, seed: int, explore
             returns.append(total)
             lengths.append(length)
             total, length = 0.0, 0
+    if cut:
+        _LOG.warning("%d of %d evaluation episodes were cut after %d steps", cut, episodes, max_episode_steps)
     return Evaluation(tuple(returns), tuple(lengths), seed)
 
 

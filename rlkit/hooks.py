@@ -22,8 +22,8 @@ from rich.text import Text
 from rlkit.checkpoint import CheckpointStore, crash_point
 from rlkit.evaluation import Evaluation
 from rlkit.logs import EventFiles, JsonLines
-from rlkit.loop import Session
-from rlkit.types import State
+from rlkit.loop import CONVERGED, Session
+from rlkit.types import Metrics, State
 
 
 class _Stateless:
@@ -44,7 +44,10 @@ class _Stateless:
 
 
 class Evaluate:
-    """Every `every` env steps: evaluate on separate environments; keep the best policy in `best/`."""
+    """Every `every` env steps, and where the agent has converged: evaluate; keep the best policy in `best/`.
+
+    Episodes are those of separate environments; `truth` adds what is known besides.
+    """
 
     name = "evaluate"
 
@@ -54,11 +57,13 @@ class Evaluate:
         evaluate: Callable[[], Evaluation],
         policy_state: Callable[[], State],
         best: CheckpointStore,
+        truth: Callable[[], Metrics] = dict,
     ) -> None:
         self.every = every
         self._evaluate = evaluate
         self._policy_state = policy_state
         self._best = best
+        self._truth = truth
         self.best_return: float | None = None
         self.last_return: float | None = None
 
@@ -67,7 +72,8 @@ class Evaluate:
 
     def after_step(self, session: Session) -> None:
         """Evaluate if due."""
-        if not session.crossed(self.every):
+        concludes = session.stop_reason == CONVERGED and self.every > 0
+        if not (session.crossed(self.every) or concludes):
             return
         crash_point("evaluate")
         result = self._evaluate()
@@ -75,6 +81,7 @@ class Evaluate:
         session.evaluated = {
             "eval/mean_reward": result.mean,
             "eval/mean_ep_length": sum(lengths) / len(lengths),
+            **self._truth(),
         }
         self.last_return = result.mean
         if self.best_return is None or result.mean > self.best_return:

@@ -36,6 +36,9 @@ from rlkit.types import (
     VectorStep,
 )
 
+CONVERGED = "converged"
+"""Stop reason where an agent that owns its loop has returned before the last step."""
+
 
 class Hook(Protocol):
     """Something that hangs on the loop. `name` is its key in checkpoints."""
@@ -149,6 +152,12 @@ class Session:
             hook.after_step(self)
         return not self.is_over
 
+    def conclude(self) -> None:
+        """The agent has nothing left to learn: one last evaluation and log, and the run is over."""
+        self.previous_step, self.stop_reason = self.step, CONVERGED
+        for hook in self.hooks:
+            hook.after_step(self)
+
     def stop(self) -> None:
         """Let every hook finish, also where one of them fails."""
         for hook in self.hooks:
@@ -203,7 +212,10 @@ class Session:
 def run(agent: Agent | SelfDriven, envs: VectorEnv, session: Session) -> None:
     """Train on `envs` until `session` is over."""
     if isinstance(agent, SelfDriven):
+        first_step = session.step
         agent.train_on(session.task, lambda: envs, session.total_steps, session.advance)
+        if first_step < session.step and not session.is_over:
+            session.conclude()
     else:
         drive(agent, envs, session)
 

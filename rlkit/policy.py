@@ -53,7 +53,10 @@ class Policy:
     def evaluate(self, *, episodes: int = 100, seed: int | None = None, explore: bool = False) -> Evaluation:
         """Evaluation on the run's own environment."""
         chosen = seeding.integer_seed(self.options.seed, "evaluation") if seed is None else seed
-        return evaluate_actor(self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore)
+        limit = self.options.eval_max_episode_steps
+        return evaluate_actor(
+            self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore, max_episode_steps=limit
+        )
 
     def _is_single(self, obs: Obs) -> bool:
         return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())

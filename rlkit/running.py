@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rlkit.hooks import INTERRUPTS, Checkpoints, Evaluate, Log, ProgressLine, St
 from rlkit.loop import Hook, Session
 from rlkit.loop import run as run_loop
 from rlkit.runs import RunFolder
-from rlkit.types import Obs, SelfDriven, State, Task, VectorEnv
+from rlkit.types import Metrics, Obs, SelfDriven, State, Task, VectorEnv
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Running:
         self._eval_envs: VectorEnv | None = None
         self._env = env
         self._self_driven = isinstance(agent, SelfDriven)
-        self.evaluation = Evaluate(options.eval_every or 0, self._evaluate, self._policy_state, folder.best)
+        truth = _truth_about(agent, task)
+        self.evaluation = Evaluate(options.eval_every or 0, self._evaluate, self._policy_state, folder.best, truth)
         evaluation = self.evaluation if options.eval_every else None
         self.checkpoints = Checkpoints(options.checkpoint_every or 1, store or folder.checkpoints, self._state)
         hooks: list[Hook] = [
@@ -150,4 +152,19 @@ class Running:
             self._eval_envs = build_evaluation_envs(self._env, options)
         copy_normalizers(self.envs, self._eval_envs)
         seed = seeding.integer_seed(options.seed, "evaluation")
-        return evaluate_actor(self.agent, self._eval_envs, episodes=options.eval_episodes, seed=seed)
+        limit = options.eval_max_episode_steps
+        return evaluate_actor(
+            self.agent, self._eval_envs, episodes=options.eval_episodes, seed=seed, max_episode_steps=limit
+        )
+
+
+def _truth_about(agent: Any, task: Task) -> Callable[[], Metrics]:
+    """What to log of a table of values where the model is known."""
+    if task.model is None:
+        return dict
+    from rlkit.tabular.truth import Truth, ValueTable
+
+    if not isinstance(agent, ValueTable):
+        return dict
+    truth = Truth(task.model, agent.gamma)
+    return lambda: truth.metrics(agent)

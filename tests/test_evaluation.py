@@ -10,7 +10,6 @@ import pytest
 from gymnasium import spaces
 
 import rlkit
-from rlkit import evaluation
 from rlkit.envs.make import make
 from rlkit.evaluation import bootstrap_interval, evaluate, interquartile_mean
 
@@ -50,13 +49,15 @@ class Endless(gym.Env[Any, Any]):
         return np.zeros(1, np.float32), 1.0, False, False, {}
 
 
-def test_an_endless_episode_is_cut_with_a_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(evaluation, "MAX_EPISODE_STEPS", 50)
-    result = evaluate(rlkit.make("random", Endless), make(Endless), episodes=2, seed=0)
+def test_an_endless_episode_is_cut_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    result = evaluate(rlkit.make("random", Endless), make(Endless), episodes=2, seed=0, max_episode_steps=50)
     assert result.lengths == (50, 50)
-    assert "time limit" in caplog.text
+    assert "2 of 2 evaluation episodes were cut after 50 steps" in caplog.text
+
+
+def test_the_limit_of_a_run_cuts_its_evaluations(tmp_path: Any) -> None:
+    result = rlkit.train("random", Endless, total_steps=10, run_dir=tmp_path / "run", eval_max_episode_steps=7)
+    assert rlkit.load(result.run_dir, env=Endless).evaluate(episodes=1).lengths == (7,)
 
 
 @pytest.mark.parametrize("env", ["Pendulum-v1", Endless])

@@ -150,6 +150,11 @@ class TabularAgent:
         best: Integers = tables.values[:, states].sum(axis=0).argmax(axis=1)
         return best
 
+    @property
+    def gamma(self) -> float:
+        """Discount γ of the values."""
+        return self.config.gamma
+
     def state_values(self) -> Floats64:
         """V(s), or the value of the best action, [S]."""
         tables = self.tables
