@@ -30,6 +30,9 @@ _GYM = "gymnasium.wrappers"
 WRAPPERS: dict[str, WrapperEntry] = {
     "rescale-action": WrapperEntry(f"{_OURS}:RescaleAction", "env", "actions in [-1, 1], bounds mapped exactly"),
     "clip-action": WrapperEntry(f"{_OURS}:ClipAction", "env", "clip actions to the bounds, keep the action space"),
+    "discretize": WrapperEntry(
+        f"{_OURS}:Discretize", "env", "a Box of observations as bins in each dimension, for tables"
+    ),
     "frame-stack": WrapperEntry(f"{_OURS}:FrameStack", "env", "stack the last n observations; stored once in replay"),
     "normalize-observation": WrapperEntry(
         f"{_NORMALIZE}:NormalizeObservation", "vector", "running mean 0, variance 1; frozen in evaluation"

@@ -1,4 +1,4 @@
-"""Wrappers around one environment: actions in [-1, 1] with an exact inverse, clipping, stacked frames."""
+"""Wrappers around one environment: actions in [-1, 1] with an exact inverse, clipping, bins, stacked frames."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 from rlkit.envs.contract import Env
-from rlkit.errors import UnsupportedTaskError
+from rlkit.errors import UnsupportedTaskError, UsageError
 from rlkit.spaces import from_unit
+from rlkit.types import Array
 
 
 def finite_box(space: gym.Space[Any], purpose: str) -> spaces.Box:
@@ -62,3 +63,61 @@ class FrameStack(FrameStackObservation[Any, Any, Any]):
 
     def __init__(self, env: Env, n: int) -> None:
         super().__init__(env, n)
+
+
+class Discretize(gym.ObservationWrapper[Any, Any, Any]):
+    """Cuts each dimension of a Box into equal bins, so that tabular agents can learn: MultiDiscrete observations.
+
+    Values outside `low` … `high` fall into the first or last bin.
+
+    Args:
+        env: the environment.
+        bins: bins of every dimension, or one number for each.
+        low: lower bounds, one number for all or one for each; by default the space's own.
+        high: upper bounds likewise.
+
+    Raises:
+        UnsupportedTaskError: the observations are no Box.
+        UsageError: a dimension has no finite bound and none was given, or arguments do not fit.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        bins: int | tuple[int, ...] = 10,
+        low: float | tuple[float, ...] | None = None,
+        high: float | tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, spaces.Box):
+            raise UnsupportedTaskError(f"discretize needs a Box of observations, got {space}")
+        size = int(np.prod(space.shape))
+        self._bins = _each(bins, size, "bins").astype(np.int64)
+        self._low = space.low.ravel().astype(np.float64) if low is None else _each(low, size, "low")
+        self._high = space.high.ravel().astype(np.float64) if high is None else _each(high, size, "high")
+        self._require_finite()
+        if (self._bins < 1).any() or (self._low >= self._high).any():
+            raise UsageError(f"discretize needs bins of at least 1 and low < high, got {bins}, {low} and {high}")
+        self.observation_space = spaces.MultiDiscrete(self._bins)
+
+    def observation(self, observation: Any) -> Any:
+        """Number of the bin in each dimension, int64."""
+        fraction = (np.asarray(observation, dtype=np.float64).ravel() - self._low) / (self._high - self._low)
+        return np.clip(np.floor(fraction * self._bins), 0, self._bins - 1).astype(np.int64)
+
+    def _require_finite(self) -> None:
+        # bounds of 1e38 are float32's way to say that there is none
+        open_ended = (np.abs(self._low) > 1e30) | (np.abs(self._high) > 1e30)
+        if open_ended.any():
+            raise UsageError(
+                f"discretize: dimensions {np.flatnonzero(open_ended).tolist()} of the observations have no finite "
+                "bounds; give them for all, as in discretize:bins=10,low=[-2.4,-3,-0.2,-3],high=[2.4,3,0.2,3]"
+            )
+
+
+def _each(value: float | tuple[float, ...], size: int, name: str) -> Array:
+    given = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    if given.shape not in ((1,), (size,)):
+        raise UsageError(f"discretize: {name} has {given.size} numbers, the observations have {size} dimensions")
+    return np.broadcast_to(given, (size,)).copy()

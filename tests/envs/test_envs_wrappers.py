@@ -7,7 +7,7 @@ import pytest
 
 from rlkit.envs.make import make, make_single
 from rlkit.envs.wrapper_names import WRAPPERS, resolve_wrapper
-from rlkit.envs.wrappers import ClipAction, FrameStack, RescaleAction
+from rlkit.envs.wrappers import ClipAction, Discretize, FrameStack, RescaleAction
 from rlkit.errors import UnknownNameError, UnsupportedTaskError, UsageError
 from rlkit.spaces import from_unit, to_unit
 
@@ -96,3 +96,26 @@ def test_every_wrapper_of_the_table_exists_and_has_a_summary(name):
 def test_the_table_of_names_loads_without_gymnasium():
     code = "import sys, rlkit.envs.wrapper_names; assert not {'gymnasium', 'numpy', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_discretize_cuts_a_box_into_equal_bins():
+    env = Discretize(gym.make("MountainCar-v0"), bins=(4, 2))
+    assert env.observation_space == gym.spaces.MultiDiscrete([4, 2])
+    low, high = env.env.observation_space.low, env.env.observation_space.high
+    assert env.observation(low).tolist() == [0, 0]
+    assert env.observation(high).tolist() == [3, 1], "the upper bound belongs to the last bin"
+    assert env.observation(low + 0.26 * (high - low)).tolist() == [1, 0]
+    assert env.observation(2 * high - low).tolist() == [3, 1], "what lies outside falls into the nearest bin"
+    assert env.observation_space.contains(env.reset(seed=0)[0])
+
+
+def test_discretize_says_which_dimensions_need_bounds():
+    with pytest.raises(UsageError, match=r"dimensions \[1, 3\].*discretize:bins=10,low="):
+        Discretize(gym.make("CartPole-v1"))
+    env = make_single("CartPole-v1", [resolve_wrapper("discretize:bins=6,low=[-2.4,-3,-0.2,-3],high=[2.4,3,0.2,3]")])
+    assert env.observation_space.contains(env.reset(seed=0)[0])
+    for wrong in ({"bins": 0}, {"bins": (3, 3)}, {"low": 1.0, "high": -1.0}):
+        with pytest.raises(UsageError, match="discretize"):
+            Discretize(gym.make("CartPole-v1"), **{"low": -1.0, "high": 1.0, **wrong})
+    with pytest.raises(UnsupportedTaskError, match="Box of observations"):
+        Discretize(gym.make("FrozenLake-v1"))
