@@ -166,6 +166,10 @@ def _import_package_of(env_id: str) -> None:
 
 
 def _unknown(env_id: str, error: Exception) -> UsageError:
+    importlib.import_module("rlkit.envs.registration")  # so that ours are near names too
+    env_id = env_id if f"rlkit/{env_id}" not in gym.registry else f"rlkit/{env_id}"
+    if env_id in gym.registry:
+        return UsageError(f"unknown environment {env_id.removeprefix('rlkit/')!r} (did you mean {env_id!r}?)")
     lowered = {name.lower(): name for name in gym.registry}
     same_name = [name for low, name in lowered.items() if low.rpartition("-v")[0] == env_id.lower().rpartition("-v")[0]]
     near = f" (did you mean {max(same_name)!r}?)" if same_name else did_you_mean(env_id, gym.registry)

@@ -8,10 +8,11 @@ from typing import Annotated
 import tyro
 
 from rlkit import registry
+from rlkit.assembly import task_of
+from rlkit.config import RunOptions
 from rlkit.envs.check import check_env
 from rlkit.envs.make import make
 from rlkit.envs.wrapper_names import resolve_wrapper
-from rlkit.types import Task
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ def run(arguments: list[str]) -> int:
 
 def _print_agents(options: CheckEnvOptions) -> None:
     envs = make(options.env, 1, wrappers=[resolve_wrapper(text) for text in options.wrap])
-    task = Task(envs.single_observation_space, envs.single_action_space)
+    task = task_of(RunOptions.model_validate({"env": options.env}), envs)
     envs.close()
     print("\nagents that can serve it:")
+    width = max(map(len, registry.AGENTS))
     for name in registry.AGENTS:
         reason = registry.agent_class(name).supports(task)
-        print(f"  {name:<12}" + ("yes" if reason is None else f"no: {reason}"))
+        print(f"  {name:<{width}} " + ("yes" if reason is None else f"no: {reason}"))
     print(f"\nnext: rlkit train AGENT --env {options.env}")

@@ -16,7 +16,7 @@ class ListOptions:
     """List what can be named on the command line."""
 
     what: Annotated[Literal["agents", "envs", "wrappers", "presets"], tyro.conf.Positional]
-    """agents, envs (gymnasium's registry), wrappers (for --wrap) or presets"""
+    """agents, envs (gymnasium's registry and ours), wrappers (for --wrap) or presets"""
 
 
 def run(arguments: list[str]) -> int:
@@ -35,10 +35,13 @@ def _agents() -> Iterable[tuple[str, str]]:
 def _envs() -> Iterable[tuple[str, str]]:
     import gymnasium as gym
 
+    from rlkit.envs.registration import ENVS
+
     latest = {spec.name: spec for spec in sorted(gym.registry.values(), key=lambda spec: spec.version or 0)}
     # gymnasium registers phys2d and tabular twins that only run with JAX
-    own = [spec for spec in latest.values() if not spec.id.startswith(("phys2d/", "tabular/", "GymV"))]
-    return [(spec.id, _origin(str(spec.entry_point))) for spec in sorted(own, key=lambda spec: spec.id)]
+    foreign = [spec for spec in latest.values() if not spec.id.startswith(("phys2d/", "tabular/", "GymV", "rlkit/"))]
+    listed = [(spec.id, _origin(str(spec.entry_point))) for spec in sorted(foreign, key=lambda spec: spec.id)]
+    return [*listed, *((name, entry.summary) for name, entry in ENVS.items())]
 
 
 def _origin(entry_point: str) -> str:
