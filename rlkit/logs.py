@@ -161,6 +161,28 @@ class EventFiles:
             self._file.close()
 
 
+def write_image(folder: Path, tag: str, step: int, png: bytes, width: int, height: int) -> None:
+    """Put a picture into TensorBoard, in a file of its own that the next picture of this tag replaces.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=3)
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    buffer = _Buffer()
+    writer = RecordWriter(buffer)
+    writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+    writer.write(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
+    for earlier in folder.glob(f"events.out.tfevents.*.{tag}"):
+        earlier.unlink()
+    name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}.{tag}"
+    (folder / name).write_bytes(b"".join(buffer.parts))
+
+
 class _Buffer:
     """The little of a file that tensorboard's RecordWriter needs."""
 

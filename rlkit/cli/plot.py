@@ -1,8 +1,9 @@
-"""`rlkit plot`: learning curves of one or several runs as a PNG."""
+"""`rlkit plot`: learning curves of one or several runs as a PNG, and the values of a tabular run."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +11,27 @@ from typing import Annotated, Any, TypeAlias
 
 import tyro
 
-from rlkit.errors import MissingExtraError, UsageError
+from rlkit.errors import MissingExtraError, RlkitError, UsageError
 from rlkit.runs import RunFolder, open_run
 
 Points: TypeAlias = list[tuple[int, float]]
 _LABELS = {"rollout/ep_rew_mean": "training, mean of 100 episodes", "eval/mean_reward": "evaluation, no exploration"}
+DEFAULT_METRICS = ("rollout/ep_rew_mean", "eval/mean_reward")
+_LOG = logging.getLogger(__name__)
 _COLOURS = ("#1f6feb", "#d1570a")
 
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """Plot the learning curves of runs of one agent on one environment."""
+    """Plot the learning curves of runs of one agent on one environment, and the values of a single tabular run."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run folders; several are seeds of the same run"""
     output: Path = Path("curve.png")
-    """the picture to write"""
-    metrics: tuple[str, ...] = ("rollout/ep_rew_mean", "eval/mean_reward")
+    """the picture of the curves to write"""
+    values: Path | None = None
+    """the picture of a tabular run's values; by default values.png beside the other"""
+    metrics: tuple[str, ...] = DEFAULT_METRICS
     """keys of metrics.jsonl"""
 
 
@@ -37,11 +42,31 @@ def run(arguments: list[str]) -> int:
         raise UsageError("which run? Give one or several run folders: rlkit plot RUN")
     folders = [open_run(path) for path in options.runs]
     curves = {metric: [_points(folder, metric) for folder in folders] for metric in options.metrics}
-    if not any(points for lines in curves.values() for points in lines):
+    has_curve = any(points for lines in curves.values() for points in lines)
+    if has_curve:
+        _draw(curves, _title(folders), options.output)
+        print(options.output)
+    values = options.values or options.output.with_name("values.png")
+    wants_values = len(folders) == 1 and options.metrics == DEFAULT_METRICS
+    if wants_values and _draw_values(folders[0], values):
+        print(values)
+    elif not has_curve:
         raise UsageError(f"none of {', '.join(options.metrics)} stands in the runs' metrics.jsonl yet")
-    _draw(curves, _title(folders), options.output)
-    print(options.output)
     return 0
+
+
+def _draw_values(folder: RunFolder, output: Path) -> bool:
+    """Draw the values of a run that has some; a run that cannot be loaded still has its curves."""
+    from rlkit.cli.plot_values import draw_values, has_values
+
+    try:
+        agent = folder.config_tree().data["agent"]["name"]
+        return has_values(agent) and draw_values(folder, _title([folder]), output)
+    except MissingExtraError:
+        raise
+    except RlkitError as error:
+        _LOG.warning("the values are not drawn: %s", error)
+        return False
 
 
 def _points(folder: RunFolder, metric: str) -> Points:
