@@ -29,6 +29,7 @@ from rlkit.tabular.planning import (
     prioritized_updates,
     random_updates,
 )
+from rlkit.tabular.streams import stream
 from rlkit.types import Array, Bools, Carry, Obs, Progress, State, Task, VectorEnv
 
 
@@ -166,12 +167,13 @@ class AsynchronousValueIteration(_Planner):
 
     def _prepare(self, config: AsynchronousValueIterationConfig, task: Task) -> None:
         self._rng = seeding.generator(task.seed, "planner")
+        self._stream = stream(self._rng)
 
     def _improve(self) -> tuple[Mapping[str, float], bool]:
         if self.config.in_order:
             change = optimality_sweep(self._model, self.values, self.values)
         else:
-            random_updates(self._model, self.values, self._rng, len(self.values))
+            random_updates(self._model, self.values, self._stream, len(self.values))
             change = optimality_sweep(self._model, self.values, np.empty_like(self.values))  # only measures
         changed = self._make_greedy()
         return {"train/value_change": change, "train/policy_changes": float(changed)}, change < self.config.tolerance

@@ -16,8 +16,9 @@ from rlkit.tabular.engine import TabularAgent
 from rlkit.tabular.given import policy_table
 from rlkit.tabular.learner import Learner
 from rlkit.tabular.n_step import EXPECTED as N_STEP_EXPECTED
-from rlkit.tabular.n_step import Q_SIGMA, SARSA, TREE_BACKUP, n_step
-from rlkit.tabular.one_step import EXPECTED, one_step
+from rlkit.tabular.n_step import Q_SIGMA, TREE_BACKUP, n_step
+from rlkit.tabular.n_step import SARSA as N_STEP_SARSA
+from rlkit.tabular.one_step import EXPECTED, SARSA, one_step
 from rlkit.tabular.options import ControlConfig, new_tables
 from rlkit.tabular.tables import Tables
 from rlkit.types import Task
@@ -36,7 +37,7 @@ class Sarsa(_SarsaFamily):
     """Sarsa: bootstraps with the action that is taken next."""
 
     def _build(self, config: ControlConfig, task: Task) -> Learner:
-        return n_step(self._tables(config, task), SARSA, 1, task.num_envs)
+        return one_step(self._tables(config, task), SARSA, task.num_envs)
 
 
 class ExpectedSarsa(_SarsaFamily):
@@ -61,7 +62,7 @@ class NStepSarsa(_SarsaFamily):
     Config = NStepSarsaConfig
 
     def _build(self, config: NStepSarsaConfig, task: Task) -> Learner:
-        rule = N_STEP_EXPECTED if config.expected else SARSA
+        rule = N_STEP_EXPECTED if config.expected else N_STEP_SARSA
         return n_step(self._tables(config, task), rule, config.n, task.num_envs)
 
 

@@ -57,9 +57,13 @@ def cache_folder() -> Path:
 def _digest() -> str:
     here = Path(__file__).parent
     sources = [here.parent / "mdp.py", *sorted((here.parent / "ops").glob("*.py")), Path(__file__)]
-    users = [path for path in sorted(here.glob("*.py")) if b"from rlkit.tabular.compiled import" in path.read_bytes()]
+    users = [path for path in sorted(here.glob("*.py")) if _is_compiled(path.read_bytes())]
     content = b"".join(path.read_bytes() for path in [*sources, *users])
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _is_compiled(source: bytes) -> bool:
+    return b"from numba" in source or b"from rlkit.tabular.compiled import" in source
 
 
 _CACHE = cache_folder()

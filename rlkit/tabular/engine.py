@@ -7,9 +7,9 @@ Both call the same compiled functions with the same random streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from gymnasium import spaces
@@ -21,19 +21,18 @@ from rlkit.tabular.indexing import TableIndex, table_reason
 from rlkit.tabular.learner import (
     OK,
     TOO_LONG,
-    Generators,
     Learner,
     begin,
     choose_rows,
     learn_rows,
     run,
-    store_rows,
 )
 from rlkit.tabular.options import TabularConfig
 from rlkit.tabular.rules import drawn_action
 from rlkit.tabular.stepping import new_env_state, require_dynamics
+from rlkit.tabular.streams import Stream, Streams, stream
 from rlkit.tabular.tables import Tables, epsilon_now
-from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, Progress, State, Task, Transition, VectorEnv
+from rlkit.types import Array, Bools, Carry, Episode, Metrics, Obs, Progress, State, Task, Transition, VectorEnv
 
 _REPORTS = 1000
 """Reports of the compiled engine in a run: often enough for a curve, seldom enough to cost nothing."""
@@ -70,7 +69,11 @@ class TabularAgent:
         self.num_actions = int(task.action_space.n)
         self._first_action = int(task.action_space.start)
         self._action_type = task.action_space.dtype
+        self._is_plain_action = self._first_action == 0 and self._action_type == np.int64
+        self._no_row_begins = np.zeros(task.num_envs, dtype=np.bool_)
         self._rng = seeding.generator(task.seed, "learner")
+        self._learning = stream(self._rng)
+        self._act_stream: tuple[np.random.Generator, Stream] | None = None
         self.learner = self._build(config, task)
         self._has_starts = self._draws_starts()
         self._prepare(task)
@@ -89,7 +92,6 @@ class TabularAgent:
 
     def _prepare(self, task: Task) -> None:
         """What the engine needs besides."""
-        self._ended = np.zeros(task.num_envs, dtype=np.bool_)
         self._updates = 0
 
     @property
@@ -111,35 +113,47 @@ class TabularAgent:
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """Actions [N]; without exploration the first of the best ones."""
         states = self.index.rows(obs)
-        extras: Mapping[str, Array] = {}
-        if explore:
-            actions, starts = np.empty(len(states), np.int64), np.empty(len(states), np.int64)
-            choose_rows(self.learner, states, carry, rng, actions, starts)
-            if self._has_starts:
-                extras = {"reset_state": starts}
-        else:
-            actions = self.greedy_actions(states, rng)
-        return (actions + self._first_action).astype(self._action_type), np.zeros_like(carry), extras
+        if not explore:
+            return self._to_actions(self.greedy_actions(states, rng)), self._going_on(len(states)), {}
+        actions, starts = np.empty(len(states), np.int64), np.empty(len(states), np.int64)
+        choose_rows(self.learner, states, carry, self._acting(rng), actions, starts)
+        extras: Mapping[str, Array] = {"reset_state": starts} if self._has_starts else {}
+        return self._to_actions(actions), self._going_on(len(states)), extras
+
+    def _to_actions(self, chosen: Integers) -> Array:
+        """Numbers from 0 as the environment's actions."""
+        if self._first_action == 0:
+            return chosen.astype(self._action_type, copy=False)
+        return (chosen + self._first_action).astype(self._action_type)
+
+    def _going_on(self, count: int) -> Carry:
+        """The carry of rows in mid-episode; one array that nobody writes to."""
+        if len(self._no_row_begins) != count:
+            self._no_row_begins = np.zeros(count, dtype=np.bool_)
+        return self._no_row_begins
 
     def observe(self, step: Transition, carry: Carry) -> None:
-        """Store the transition of every row."""
-        self._ended = step.ended
-        reward: Floats = step.reward
-        store_rows(
-            self.learner,
+        """Keep the transition of every row for `update`."""
+        self._observed = (
             self.index.rows(step.obs),
-            step.action.astype(np.int64) - self._first_action,
-            reward,
+            step.action if self._is_plain_action else step.action.astype(np.int64) - self._first_action,
+            step.reward,
             self.index.rows(step.next_obs),
             step.terminated,
-            self._ended,
+            step.ended,
         )
 
     def update(self) -> Metrics:
         """Learn what is due; metrics now and then."""
-        self._require_ok(learn_rows(self.learner, self._ended, self._rng))
+        self._require_ok(learn_rows(self.learner, *self._observed, self._learning))
         self._updates += 1
         return self.metrics() if self._updates % _METRICS_EVERY == 0 else {}
+
+    def _acting(self, rng: np.random.Generator) -> Stream:
+        """The stream of the caller's generator, which is the same one in every step."""
+        if self._act_stream is None or self._act_stream[0] is not rng:
+            self._act_stream = (rng, stream(rng))
+        return self._act_stream[1]
 
     def greedy_actions(self, states: Integers, rng: np.random.Generator) -> Integers:
         """What the learner holds for best in each state, int64 [N]; agents that only predict follow their policy."""
@@ -228,8 +242,9 @@ class CompiledLoop(TabularAgent):
     def _prepare(self, task: Task) -> None:
         self._dynamics = self._limited(require_dynamics(task.dynamics))
         self._env = new_env_state(self._dynamics)
-        env_rng = np.random.Generator(np.random.PCG64(seeding.row_seed(task.seed, 0)))
-        self._generators = Generators(env_rng, seeding.generator(task.seed, "act"), self._rng)
+        self._env_rng = np.random.Generator(np.random.PCG64(seeding.row_seed(task.seed, 0)))
+        self._act_rng = seeding.generator(task.seed, "act")
+        self._streams = Streams(stream(self._env_rng), stream(self._act_rng), self._learning)
         self._step = 0
         self._has_begun = False
 
@@ -243,11 +258,11 @@ class CompiledLoop(TabularAgent):
             EnvironmentFault: an episode is longer than the agent can hold.
         """
         if not self._has_begun:
-            begin(self._dynamics, self._env, self._generators)
+            begin(self._dynamics, self._env, self._streams)
             self._has_begun = True
         finished = np.zeros((min(max_steps, max_episodes), 3))
         steps, count, status = run(
-            self._dynamics, self._env, self.learner, self._generators, max_steps, max_episodes, finished,
+            self._dynamics, self._env, self.learner, self._streams, max_steps, max_episodes, finished,
             np.zeros(0) if reference is None else reference,
         )  # fmt: skip
         self._step += steps
@@ -262,8 +277,7 @@ class CompiledLoop(TabularAgent):
         while self._step < until_step:
             limit = min(period - self._step % period, until_step - self._step)
             finished = self.advance(limit, limit)
-            episodes = [(float(value), int(length)) for value, length, _ in finished]
-            if not hook(Progress(self._step, episodes, self.metrics())):
+            if not hook(Progress(self._step, FinishedEpisodes(finished), self.metrics())):
                 return
 
     def _engine_state(self) -> State:
@@ -271,15 +285,36 @@ class CompiledLoop(TabularAgent):
             "step": self._step,
             "has_begun": self._has_begun,
             "env": _arrays(self._env),
-            "env_rng": self._generators.env.bit_generator.state,
-            "act_rng": self._generators.act.bit_generator.state,
+            "env_rng": self._env_rng.bit_generator.state,
+            "act_rng": self._act_rng.bit_generator.state,
         }
 
     def _load_engine_state(self, state: State) -> None:
         self._step, self._has_begun = state["step"], state["has_begun"]
         _load(self._env, state["env"])
-        self._generators.env.bit_generator.state = state["env_rng"]
-        self._generators.act.bit_generator.state = state["act_rng"]
+        self._env_rng.bit_generator.state = state["env_rng"]
+        self._act_rng.bit_generator.state = state["act_rng"]
+
+
+class FinishedEpisodes(Sequence[Episode]):
+    """Returns and lengths of finished episodes, made into pairs only where somebody looks; a run has millions."""
+
+    def __init__(self, finished: Floats64) -> None:
+        self._finished = finished  # [E, 3]
+
+    def __len__(self) -> int:
+        return len(self._finished)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Episode]: ...
+
+    def __getitem__(self, index: int | slice) -> Episode | Sequence[Episode]:
+        if isinstance(index, slice):
+            return [(value, int(length)) for value, length, _ in self._finished[index].tolist()]
+        return float(self._finished[index, 0]), int(self._finished[index, 1])
 
 
 def _is_compiled(engine: str, task: Task) -> bool:

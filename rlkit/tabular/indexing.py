@@ -79,9 +79,12 @@ class TableIndex:
     def __init__(self, space: Space) -> None:
         self._space = space
         self.num_states = count_states(space)
+        self._is_plain = isinstance(space, spaces.Discrete) and space.start == 0 and space.dtype == np.int64
 
     def rows(self, obs: Obs) -> Integers:
-        """Rows int64 [N] of a batch of observations."""
+        """Rows int64 [N] of a batch of observations, which may be the very same array."""
+        if self._is_plain and isinstance(obs, np.ndarray):
+            return obs
         return _rows(self._space, obs)
 
     def observation(self, row: int) -> Obs:

@@ -10,14 +10,16 @@ the same generators, so both ways give the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from rlkit.mdp import Dynamics, Floats64, Integers
 from rlkit.tabular.compiled import by_type, compiled
 from rlkit.tabular.stepping import EnvState, begin_in, reset, step
+from rlkit.tabular.streams import Stream, Streams, generator_of
 from rlkit.tabular.tables import count_step, value_error
+from rlkit.types import Bools, Floats
 
 Learner: TypeAlias = Any
 """A named tuple of a family; numba knows its type."""
@@ -99,40 +101,33 @@ def _forward_start(implementation: Callable[..., Any]) -> Callable[..., Any]:
 
 @compiled
 def choose_rows(
-    learner: Learner,
-    states: Integers,
-    is_first: Any,
-    rng: np.random.Generator,
-    actions: Integers,
-    starts: Integers,
+    learner: Learner, states: Integers, is_first: Bools, stream: Stream, actions: Integers, starts: Integers
 ) -> None:
     """Choose for every row: `actions` [N] and the `starts` [N] of the episodes to come."""
+    rng = generator_of(stream)
     for row in range(len(states)):
         actions[row] = choose(learner, states[row], is_first[row], rng)
         starts[row] = next_start(learner, rng)
 
 
 @compiled
-def store_rows(
+def learn_rows(
     learner: Learner,
     states: Integers,
     actions: Integers,
-    rewards: Any,
+    rewards: Floats,
     next_states: Integers,
-    terminated: Any,
-    ended: Any,
-) -> None:
-    """Store one transition of every row."""
+    terminated: Bools,
+    ended: Bools,
+    stream: Stream,
+) -> int:
+    """Store one transition of every row, then learn from them; a status as `learn` answers."""
+    rng = generator_of(stream)
     for row in range(len(states)):
         store(
             learner, row, states[row], actions[row], float(rewards[row]), next_states[row], terminated[row], ended[row]
         )
-
-
-@compiled
-def learn_rows(learner: Learner, ended: Any, rng: np.random.Generator) -> int:
-    """Learn from what every row has stored."""
-    for row in range(len(ended)):
+    for row in range(len(states)):
         status = learn(learner, row, rng)
         if status != OK:
             return status
@@ -140,18 +135,10 @@ def learn_rows(learner: Learner, ended: Any, rng: np.random.Generator) -> int:
     return OK
 
 
-class Generators(NamedTuple):
-    """The three random streams of a run: the environment's, that of acting, and the learner's own."""
-
-    env: np.random.Generator
-    act: np.random.Generator
-    learn: np.random.Generator
-
-
 @compiled
-def begin(dynamics: Dynamics, env: EnvState, generators: Generators) -> None:
+def begin(dynamics: Dynamics, env: EnvState, streams: Streams) -> None:
     """Begin the first episode."""
-    reset(dynamics, env, generators.env)
+    reset(dynamics, env, generator_of(streams.env))
     env.position[0] = 0
     env.numbers[0] = 0.0
 
@@ -161,7 +148,7 @@ def run(
     dynamics: Dynamics,
     env: EnvState,
     learner: Learner,
-    generators: Generators,
+    streams: Streams,
     max_steps: int,
     max_episodes: int,
     episodes: Floats64,
@@ -170,22 +157,23 @@ def run(
     """Train for `max_steps` env steps, or until `max_episodes` episodes have ended.
 
     Writes return and length of finished episodes, and the error against `reference` [S] (if it is not empty) after
-    each, into `episodes` [max_episodes, 3]. Returns the steps taken, the
-    episodes finished, and a status as `learn` does.
+    each, into `episodes` [max_episodes, 3]. Returns the steps taken, the episodes finished, and a status as `learn`
+    does.
     """
+    env_rng, act_rng, learn_rng = generator_of(streams.env), generator_of(streams.act), generator_of(streams.learn)
     steps, finished = 0, 0
     while steps < max_steps and finished < max_episodes:
         state = env.position[1]
-        action = choose(learner, state, env.position[0] == 0, generators.act)
-        start = next_start(learner, generators.act)
-        reward, terminated = step(dynamics, env, action, generators.env)
+        action = choose(learner, state, env.position[0] == 0, act_rng)
+        start = next_start(learner, act_rng)
+        reward, terminated = step(dynamics, env, action, env_rng)
         env.position[0] += 1
         env.numbers[0] += reward
         steps += 1
         ended = terminated or env.position[0] == dynamics.max_steps
         # through the loop, rewards reach agents as float32 (rlkit.types.Transition)
         store(learner, 0, state, action, float(np.float32(reward)), env.position[1], terminated, ended)
-        status = learn(learner, 0, generators.learn)
+        status = learn(learner, 0, learn_rng)
         if status != OK:
             return steps, finished, status
         count_step(learner.tables, ended)
@@ -194,7 +182,7 @@ def run(
             if len(reference) > 0:
                 episodes[finished, 2] = value_error(learner.tables, reference)
             finished += 1
-            reset(dynamics, env, generators.env)
+            reset(dynamics, env, env_rng)
             if start >= 0:
                 begin_in(dynamics, env, start)
             env.position[0] = 0

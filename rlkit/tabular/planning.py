@@ -10,6 +10,7 @@ from rlkit.errors import ModelError
 from rlkit.mdp import FiniteMDP, Floats64, Integers
 from rlkit.ops import dp
 from rlkit.tabular.compiled import compiled
+from rlkit.tabular.streams import Stream, generator_of
 from rlkit.types import Array
 
 _action_value = compiled(dp.action_value)
@@ -178,8 +179,9 @@ def improve(model: Model, values: Floats64, chosen: Integers) -> int:
 
 
 @compiled
-def random_updates(model: Model, values: Floats64, rng: np.random.Generator, count: int) -> None:
+def random_updates(model: Model, values: Floats64, stream: Stream, count: int) -> None:
     """`count` updates in place, of states drawn uniformly."""
+    rng = generator_of(stream)
     for _ in range(count):
         state = int(rng.random() * len(values))
         values[state] = greatest_update(model, values, state)
