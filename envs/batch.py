@@ -50,6 +50,9 @@ class ArrayLayout:
 
     def write(self, batch: Array, index: int, value: Any) -> None:
         """Copy `value` into row `index`; a float in an integer space is an error, because the cast would lose it."""
+        if type(value) is int and not self.shape and self.dtype.kind == "i":  # the common case of a Discrete space
+            batch[index] = value
+            return
         try:
             if np.shape(value) != self.shape:
                 raise WrongObservation(f"{self.path} has shape {np.shape(value)}, its space says {self.shape}")

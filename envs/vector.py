@@ -55,6 +55,7 @@ class SerialVectorEnv:
         self.single_action_space: Space = self._rows[0].env.action_space
         self.frame_stack = announced_frame_stack(self._rows[0].env)
         self._layout = layout_of(self.single_observation_space)
+        self._no_reset_infos: tuple[Info | None, ...] = (None,) * self.num_envs
         self._row_action = row_action(self.single_action_space)
         self._seed = 0
         self._steps = 0
@@ -138,9 +139,9 @@ class SerialVectorEnv:
     def _reset_ended(
         self, next_obs: Obs, ended: list[int], reset_states: ResetStates | None
     ) -> tuple[Obs, tuple[Info | None, ...]]:
-        reset_infos: list[Info | None] = [None] * self.num_envs
         if not ended:
-            return next_obs, tuple(reset_infos)
+            return next_obs, self._no_reset_infos
+        reset_infos: list[Info | None] = list(self._no_reset_infos)
         obs: Obs = self._layout.copy(next_obs)
         for i in ended:
             first, reset_infos[i] = self._rows[i].reset(state=None if reset_states is None else reset_states[i])

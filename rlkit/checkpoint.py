@@ -38,16 +38,16 @@ _LOG = logging.getLogger(__name__)
 
 def crash_point(name: str) -> None:
     """Kill this process like SIGKILL where `RLKIT_CRASH_AT` is `name:n` and this is the n-th visit (fault tests)."""
-    wanted = os.environ.get("RLKIT_CRASH_AT")
-    if not wanted:
+    if not _CRASH_AT:
         return
-    point, _, count = wanted.partition(":")
+    point, _, count = _CRASH_AT.partition(":")
     if point == name:
         _VISITS[name] = _VISITS.get(name, 0) + 1
         if _VISITS[name] == int(count or 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+_CRASH_AT = os.environ.get("RLKIT_CRASH_AT")
 _VISITS: dict[str, int] = {}
 
 

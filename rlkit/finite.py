@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,8 +24,10 @@ class FiniteOnly:
     def __init__(self, env: VectorEnv, last_good: Callable[[], str]) -> None:
         self.env = env
         self._last_good = last_good
-        self._episode_steps = np.zeros(env.num_envs, dtype=np.int64)
+        self._began = np.zeros(env.num_envs, dtype=np.int64)  # vector step at which each episode began
         self._steps = 0
+        self._checks_action = holds_floats(env.single_action_space)
+        self._checks_obs = holds_floats(env.single_observation_space)
 
     @property
     def num_envs(self) -> int:
@@ -64,27 +67,29 @@ class FiniteOnly:
     def step(self, action: Any, reset_states: Sequence[object | None] | None = None) -> VectorStep:
         """One step."""
         self._steps += 1
-        self._episode_steps += 1
-        self._check("action", action)
+        if self._checks_action:
+            self._check("action", action)
         step = self.env.step(action, reset_states)
-        self._check("reward", step.reward)
-        self._check("observation", step.next_obs)
+        if not all(map(math.isfinite, step.reward.tolist())):
+            self._check("reward", step.reward)
+        if self._checks_obs:
+            self._check("observation", step.next_obs)
         if step.obs is not step.next_obs:
             self._check("first observation", step.obs)
-            self._episode_steps[step.ended] = 0
+            self._began[step.ended] = self._steps
         return step
 
     def get_state(self) -> State:
         """The environment's, and where its episodes are."""
-        return {"env": self.env.get_state(), "steps": self._steps, "episode_steps": self._episode_steps}
+        return {"env": self.env.get_state(), "steps": self._steps, "began": self._began}
 
     def set_state(self, state: State) -> Obs | None:
         """Continue; see `VectorEnv.set_state`."""
         fresh = self.env.set_state(state["env"])
         self._steps = state["steps"]
-        self._episode_steps = np.array(state["episode_steps"])
+        self._began = np.array(state["began"])
         if fresh is not None:
-            self._episode_steps[:] = 0
+            self._began[:] = self._steps
         return fresh
 
     def close(self) -> None:
@@ -98,8 +103,13 @@ class FiniteOnly:
                 shown = np.array2string(np.asarray(leaf[row]), threshold=12)
                 raise NonFiniteError(
                     f"environment {row}: the {what} {shown} is not finite, at env step {self._steps * self.num_envs} "
-                    f"(step {self._episode_steps[row]} of its episode); {self._last_good()}"
+                    f"(step {self._steps - self._began[row]} of its episode); {self._last_good()}"
                 )
+
+
+def holds_floats(space: gym.Space[Any]) -> bool:
+    """Whether a value of the space can hold a NaN or an infinity; discrete ones cannot."""
+    return not isinstance(space, (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary))
 
 
 def _float_leaves(values: Array | Obs) -> Iterator[Array]:

@@ -101,7 +101,7 @@ class Session:
         self.obs: Obs | None = None  # what to act on next; None before the first reset
         self.carry: Carry = None
         self.running_return = np.zeros(task.num_envs)
-        self.running_length = np.zeros(task.num_envs, dtype=np.int64)
+        self.began = np.zeros(task.num_envs, dtype=np.int64)  # env step at which each running episode began
         self.episodes: deque[Episode] = deque(maxlen=100)
         self.episode_count = 0
         self.metrics = MeanMetrics()
@@ -145,9 +145,11 @@ class Session:
                     "Usual causes: a learning rate too high, or rewards or observations of a very large scale: try "
                     "--agent.learning-rate ten times smaller, or --wrap normalize-observation."
                 )
-        self.metrics.add(progress.metrics)
-        self.episodes.extend(progress.episodes)
-        self.episode_count += len(progress.episodes)
+        if progress.metrics:
+            self.metrics.add(progress.metrics)
+        if progress.episodes:
+            self.episodes.extend(progress.episodes[-100:])
+            self.episode_count += len(progress.episodes)
         for hook in self.hooks:
             hook.after_step(self)
         return not self.is_over
@@ -175,7 +177,7 @@ class Session:
             "carry": self.carry,
             "rng": self.rng.bit_generator.state,
             "running_return": self.running_return,
-            "running_length": self.running_length,
+            "began": self.began,
             "episodes": [list(episode) for episode in self.episodes],
             "episode_count": self.episode_count,
             "metrics": self.metrics.state(),
@@ -188,7 +190,7 @@ class Session:
         self.step = self.previous_step = state["step"]
         self.obs, self.carry = state["obs"], state["carry"]
         self.rng.bit_generator.state = state["rng"]
-        self.running_return, self.running_length = state["running_return"], state["running_length"]
+        self.running_return, self.began = state["running_return"], state["began"]
         self.episodes.extend((value, length) for value, length in state["episodes"])
         self.episode_count = state["episode_count"]
         self.metrics.load_state(state["metrics"])
@@ -200,12 +202,13 @@ class Session:
     def count_episodes(self, step: VectorStep, ended: Bools) -> Sequence[Episode]:
         """Add one step to the running returns; the episodes that ended in it."""
         self.running_return += step.env_reward
-        self.running_length += 1
-        if not ended.any():
+        if step.obs is step.next_obs:  # no row ended
             return ()
-        finished = [(float(self.running_return[row]), int(self.running_length[row])) for row in np.flatnonzero(ended)]
+        now = self.step + self.task.num_envs
+        lengths = (now - self.began) // self.task.num_envs
+        finished = [(float(self.running_return[row]), int(lengths[row])) for row in np.flatnonzero(ended)]
         self.running_return[ended] = 0.0
-        self.running_length[ended] = 0
+        self.began[ended] = now
         return finished
 
 
@@ -230,7 +233,7 @@ def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
         action, carry, extras = agent.act(obs, session.carry, explore=True, rng=session.rng)
         step = envs.step(action, _reset_states(extras))
         ended = step.ended
-        if ended.any():
+        if step.obs is not step.next_obs:  # some row ended
             carry = agent.reset_carry(carry, ended)
         reward = step.reward.astype(np.float32)
         agent.observe(

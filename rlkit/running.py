@@ -144,7 +144,7 @@ class Running:
         session.obs = obs
         session.carry = self.agent.initial_carry(self.envs.num_envs)
         session.running_return[:] = 0.0
-        session.running_length[:] = 0
+        session.began[:] = session.step
 
     def _evaluate(self) -> Evaluation:
         options = self.config.options
