@@ -28,7 +28,7 @@ from rlkit.checkpoint import Checkpoint, library_versions
 from rlkit.config import RunConfig
 from rlkit.envs.make import make as make_env
 from rlkit.errors import UsageError
-from rlkit.evaluation import Evaluation
+from rlkit.evaluation import Evaluation, evaluation_limit
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.policy import Policy
 from rlkit.resolve import resolve, stored_config
@@ -181,7 +181,8 @@ def load(run: str | Path, *, env: EnvLike | None = None, checkpoint: str = "late
         task = task_of(options, envs, schedule_steps=0, load_actor=_load_actor)
         agent = build_agent(RunConfig(config.agent_name, config.agent, options), task)
         load_policy(stored.policy, agent, envs)
-    return Policy(agent, envs, options, stored.step)
+    limit = evaluation_limit(options.eval_max_episode_steps, task)
+    return Policy(agent, envs, options, stored.step, limit)
 
 
 def evaluate(

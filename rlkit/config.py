@@ -53,8 +53,8 @@ class RunOptions(Options):
     """steps between two evaluations on separate environments; 0 disables; by default 20 a run, at least 1,000 apart"""
     eval_episodes: int = Field(10, ge=1)
     """episodes of one evaluation"""
-    eval_max_episode_steps: int = Field(100_000, ge=1)
-    """steps after which an evaluation episode is cut, where the environment itself has no limit"""
+    eval_max_episode_steps: int | None = Field(None, ge=1)
+    """steps after which an evaluation episode is cut; by default 1,000 where the transitions are known, else 100,000"""
     checkpoint_every: int | None = Field(None, ge=1)
     """steps between two checkpoints; by default 10 a run, at least 1,000 apart"""
     stop_at_return: float | None = None

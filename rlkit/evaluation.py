@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlkit import seeding
-from rlkit.types import Actor, VectorEnv
+from rlkit.types import Actor, Task, VectorEnv
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,6 +38,16 @@ class Evaluation:
             "episodes": len(self.returns),
             "seed": self.seed,
         }
+
+
+def evaluation_limit(limit: int | None, task: Task) -> int:
+    """Steps after which an evaluation episode is cut: `limit`, or a default that suits the task.
+
+    Finite MDPs often have no end, or a greedy policy that walks in circles long before it is good.
+    """
+    if limit is not None:
+        return limit
+    return 100_000 if task.model is None else 1_000
 
 
 def evaluate(

@@ -18,11 +18,12 @@ from rlkit.types import Array, Obs, VectorEnv
 class Policy:
     """A trained policy, ready to act: `rlkit.load(run)`."""
 
-    def __init__(self, agent: Any, envs: VectorEnv, options: RunOptions, step: int) -> None:
+    def __init__(self, agent: Any, envs: VectorEnv, options: RunOptions, step: int, limit: int) -> None:
         self.agent = agent
         self.step = step
         self.options = options
         self._envs = envs
+        self._limit = limit  # steps of an evaluation episode
         self._normalizers = normalizers(envs)
         self._carry: Any = None
         self._rng = seeding.generator(options.seed, "predict")
@@ -53,9 +54,8 @@ class Policy:
     def evaluate(self, *, episodes: int = 100, seed: int | None = None, explore: bool = False) -> Evaluation:
         """Evaluation on the run's own environment."""
         chosen = seeding.integer_seed(self.options.seed, "evaluation") if seed is None else seed
-        limit = self.options.eval_max_episode_steps
         return evaluate_actor(
-            self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore, max_episode_steps=limit
+            self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore, max_episode_steps=self._limit
         )
 
     def _is_single(self, obs: Obs) -> bool:

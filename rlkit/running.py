@@ -13,7 +13,7 @@ from rlkit.checkpoint import Checkpoint, CheckpointStore
 from rlkit.config import RunConfig
 from rlkit.envs.normalize import normalizers
 from rlkit.errors import CheckpointError
-from rlkit.evaluation import Evaluation
+from rlkit.evaluation import Evaluation, evaluation_limit
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.finite import FiniteOnly
 from rlkit.hooks import INTERRUPTS, Checkpoints, Evaluate, Log, ProgressLine, StopConditions, stop_on_signals
@@ -152,7 +152,7 @@ class Running:
             self._eval_envs = build_evaluation_envs(self._env, options)
         copy_normalizers(self.envs, self._eval_envs)
         seed = seeding.integer_seed(options.seed, "evaluation")
-        limit = options.eval_max_episode_steps
+        limit = evaluation_limit(options.eval_max_episode_steps, self.session.task)
         return evaluate_actor(
             self.agent, self._eval_envs, episodes=options.eval_episodes, seed=seed, max_episode_steps=limit
         )

@@ -40,6 +40,12 @@ def compiled(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
     return cast(Callable[Parameters, Result], machine_code)
 
 
+def compiled_inside(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Like `compiled`, for functions that only compiled code calls, because Python could not take their result."""
+    options: Any = {**_WITHOUT_COUNTING, "no_cpython_wrapper": True}
+    return cast(Callable[Parameters, Result], numba.njit(function, **options))
+
+
 def by_type(stub: Callable[..., Any], implementation: Callable[..., Any]) -> None:
     """Let compiled code that calls `stub` call what `implementation`, given the numba types, answers.
 

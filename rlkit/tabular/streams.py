@@ -11,13 +11,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from rlkit.tabular.compiled import compiled_inside
 
 Stream: TypeAlias = npt.NDArray[np.uint64]
 """uint64 [6]: addresses of a bit generator's state and functions. Valid as long as the generator lives."""
 
+_struct_proxy: Any = cgutils.create_struct_proxy
 _FIELDS = ("state_address", "state", "fnptr_next_uint64", "fnptr_next_uint32", "fnptr_next_double", "bit_generator")
 _GENERATOR = types.NumPyRandomGeneratorType("generator")
 _BIT_GENERATOR = types.NumPyRandomBitGeneratorType("bit_generator")
@@ -48,10 +51,10 @@ def _generator_of_addresses(
     signature = _GENERATOR(*[types.uintp] * len(_FIELDS))
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bit_generator: Any = cgutils.create_struct_proxy(_BIT_GENERATOR)(context, builder)
+        bit_generator = _struct_proxy(_BIT_GENERATOR)(context, builder)
         for name, value in zip(_FIELDS, arguments, strict=True):
             setattr(bit_generator, name, value)
-        generator: Any = cgutils.create_struct_proxy(_GENERATOR)(context, builder)
+        generator = _struct_proxy(_GENERATOR)(context, builder)
         generator.bit_generator = bit_generator._getvalue()
         return generator._getvalue()
 
@@ -61,10 +64,8 @@ def _generator_of_addresses(
 _assembled: Any = _generator_of_addresses
 
 
-@njit(_nrt=False, no_cpython_wrapper=True)
+@compiled_inside
 def generator_of(stream: Stream) -> np.random.Generator:
     """The generator behind a stream, for compiled code."""
-    generator: np.random.Generator = _assembled(
-        stream[0], stream[1], stream[2], stream[3], stream[4], stream[5]
-    )
+    generator: np.random.Generator = _assembled(stream[0], stream[1], stream[2], stream[3], stream[4], stream[5])
     return generator
