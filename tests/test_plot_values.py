@@ -45,7 +45,7 @@ def grid_of(env: Any) -> GridView:
     [
         ("value-iteration", "FrozenLake-v1", 1000, {}),
         ("q-learning", "rlkit/CourseGrid-v0", 2000, {"wrap": ["time-limit:max_episode_steps=100"]}),
-        ("sarsa", "CliffWalking-v1", 2000, {}),
+        ("q-learning", "CliffWalking-v1", 2000, {}),
         ("monte-carlo", "Blackjack-v1", 5000, {}),
         ("mc-prediction", "Blackjack-v1", 5000, {}),
         ("td-0", "rlkit/RandomWalk19-v0", 2000, {}),
