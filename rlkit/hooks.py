@@ -27,7 +27,9 @@ from rlkit.types import Metrics, State
 
 
 class _Stateless:
-    """A hook with nothing to set up, to finish or to remember."""
+    """A hook with no period of its own, nothing to set up, to finish or to remember."""
+
+    every = 0
 
     def start(self, session: Session) -> None:
         """Nothing to set up."""
@@ -190,7 +192,7 @@ class Checkpoints(_Stateless):
     name = "checkpoints"
 
     def __init__(self, every: int, store: CheckpointStore, state: Callable[[], tuple[State, State]]) -> None:
-        self._every = every
+        self.every = every
         self._store = store
         self._state = state
         self._saved_step = -1
@@ -203,8 +205,7 @@ class Checkpoints(_Stateless):
 
     def after_step(self, session: Session) -> None:
         """Save if due."""
-        crash_point("after-update")
-        if session.crossed(self._every):
+        if session.crossed(self.every):
             self.save_if_new(session)
 
     def save_if_new(self, session: Session) -> None:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
+from rlkit.checkpoint import crash_point
 from rlkit.errors import NonFiniteError
 from rlkit.types import (
     Agent,
@@ -39,17 +40,24 @@ from rlkit.types import (
 CONVERGED = "converged"
 """Stop reason where an agent that owns its loop has returned before the last step."""
 
+_GLANCE_SECONDS = 0.05
+
 
 class Hook(Protocol):
-    """Something that hangs on the loop. `name` is its key in checkpoints."""
+    """Something that hangs on the loop. `name` is its key in checkpoints.
+
+    `after_step` is called after the steps that cross a multiple of any hook's `every` (0: none of its own), after those
+    that end an episode, and otherwise every 0.05 seconds.
+    """
 
     name: str
+    every: int
 
     def start(self, session: Session) -> None:
         """Called once before the first step, also after a resume."""
 
     def after_step(self, session: Session) -> None:
-        """Called after every update; cheap unless due."""
+        """Do what is due."""
 
     def stop(self, session: Session) -> None:
         """Called once at the end, also after an error or an interrupt."""
@@ -108,6 +116,8 @@ class Session:
         self.evaluated: dict[str, float] = {}  # results of an evaluation at this step, to be logged with it
         self.stop_reason: str | None = None
         self.last_checkpoint: Path | None = None
+        self._due = 0  # env step at which the hooks must be called
+        self._next_glance = 0.0
         self._seconds_before = 0.0
         self._started = time.perf_counter()
 
@@ -150,9 +160,17 @@ class Session:
         if progress.episodes:
             self.episodes.extend(progress.episodes[-100:])
             self.episode_count += len(progress.episodes)
+        crash_point("after-update")
+        if self.step >= self._due or progress.episodes or time.perf_counter() >= self._next_glance:
+            self._run_hooks()
+        return not self.is_over
+
+    def _run_hooks(self) -> None:
         for hook in self.hooks:
             hook.after_step(self)
-        return not self.is_over
+        multiples = [(self.step // hook.every + 1) * hook.every for hook in self.hooks if hook.every]
+        self._due = min(multiples, default=self.total_steps)
+        self._next_glance = time.perf_counter() + _GLANCE_SECONDS
 
     def conclude(self) -> None:
         """The agent has nothing left to learn: one last evaluation and log, and the run is over."""

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from rlkit import seeding
 from rlkit.errors import CheckpointError, EnvironmentFault, UsageError
 from rlkit.mdp import Dynamics, Floats64, Integers
+from rlkit.tabular.handles import Handle
 from rlkit.tabular.indexing import TableIndex, table_reason
 from rlkit.tabular.learner import (
     OK,
@@ -75,6 +76,7 @@ class TabularAgent:
         self._learning = stream(self._rng)
         self._act_stream: tuple[np.random.Generator, Stream] | None = None
         self.learner = self._build(config, task)
+        self._handle = Handle(self.learner)
         self._has_starts = self._draws_starts()
         self._prepare(task)
 
@@ -116,7 +118,7 @@ class TabularAgent:
         if not explore:
             return self._to_actions(self.greedy_actions(states, rng)), self._going_on(len(states)), {}
         actions, starts = np.empty(len(states), np.int64), np.empty(len(states), np.int64)
-        choose_rows(self.learner, states, carry, self._acting(rng), actions, starts)
+        choose_rows(self._handle, states, carry, self._acting(rng), actions, starts)
         extras: Mapping[str, Array] = {"reset_state": starts} if self._has_starts else {}
         return self._to_actions(actions), self._going_on(len(states)), extras
 
@@ -145,7 +147,7 @@ class TabularAgent:
 
     def update(self) -> Metrics:
         """Learn what is due; metrics now and then."""
-        self._require_ok(learn_rows(self.learner, *self._observed, self._learning))
+        self._require_ok(learn_rows(self._handle, *self._observed, self._learning))
         self._updates += 1
         return self.metrics() if self._updates % _METRICS_EVERY == 0 else {}
 

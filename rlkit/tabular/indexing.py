@@ -80,11 +80,20 @@ class TableIndex:
         self._space = space
         self.num_states = count_states(space)
         self._is_plain = isinstance(space, spaces.Discrete) and space.start == 0 and space.dtype == np.int64
+        self._strides: Integers | None = None
+        if isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)):
+            nvec, start = _digits(space)
+            self._strides = np.cumprod([1, *nvec[:0:-1]], dtype=np.int64)[::-1].copy()
+            self._row_of_start = int(start @ self._strides)
 
     def rows(self, obs: Obs) -> Integers:
         """Rows int64 [N] of a batch of observations, which may be the very same array."""
         if self._is_plain and isinstance(obs, np.ndarray):
             return obs
+        if self._strides is not None and isinstance(obs, np.ndarray):
+            digits = obs.reshape(len(obs), -1)
+            rows: Integers = digits.astype(np.int64, copy=False).dot(self._strides)
+            return rows - self._row_of_start if self._row_of_start else rows
         return _rows(self._space, obs)
 
     def observation(self, row: int) -> Obs:

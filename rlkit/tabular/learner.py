@@ -16,6 +16,7 @@ import numpy as np
 
 from rlkit.mdp import Dynamics, Floats64, Integers
 from rlkit.tabular.compiled import by_type, compiled
+from rlkit.tabular.handles import Handle, content_of
 from rlkit.tabular.stepping import EnvState, begin_in, reset, step
 from rlkit.tabular.streams import Stream, Streams, generator_of
 from rlkit.tabular.tables import count_step, value_error
@@ -101,10 +102,10 @@ def _forward_start(implementation: Callable[..., Any]) -> Callable[..., Any]:
 
 @compiled
 def choose_rows(
-    learner: Learner, states: Integers, is_first: Bools, stream: Stream, actions: Integers, starts: Integers
+    handle: Handle, states: Integers, is_first: Bools, stream: Stream, actions: Integers, starts: Integers
 ) -> None:
     """Choose for every row: `actions` [N] and the `starts` [N] of the episodes to come."""
-    rng = generator_of(stream)
+    learner, rng = content_of(handle), generator_of(stream)
     for row in range(len(states)):
         actions[row] = choose(learner, states[row], is_first[row], rng)
         starts[row] = next_start(learner, rng)
@@ -112,7 +113,7 @@ def choose_rows(
 
 @compiled
 def learn_rows(
-    learner: Learner,
+    handle: Handle,
     states: Integers,
     actions: Integers,
     rewards: Floats,
@@ -122,7 +123,7 @@ def learn_rows(
     stream: Stream,
 ) -> int:
     """Store one transition of every row, then learn from them; a status as `learn` answers."""
-    rng = generator_of(stream)
+    learner, rng = content_of(handle), generator_of(stream)
     for row in range(len(states)):
         store(
             learner, row, states[row], actions[row], float(rewards[row]), next_states[row], terminated[row], ended[row]

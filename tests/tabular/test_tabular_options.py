@@ -1,0 +1,129 @@
+"""Wrong options and unsuitable environments stop before the first step, with the allowed range and the next step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import rlkit
+from rlkit.errors import ConfigError, EnvironmentFault, ModelError, UnsupportedTaskError, UsageError
+from rlkit.mdp import FiniteMDP
+
+
+@pytest.mark.parametrize(
+    ("agent", "option", "value", "told"),
+    [
+        ("q-learning", "epsilon", 1.5, "less than or equal to 1"),
+        ("q-learning", "epsilon", -0.1, "greater than or equal to 0"),
+        ("sarsa", "gamma", 1.1, "less than or equal to 1"),
+        ("sarsa", "learning_rate", 0.0, "greater than 0"),
+        ("sarsa", "learning_rate_exponent", 0.5, "greater than 0.5"),
+        ("sarsa-lambda", "lam", 1.01, "less than or equal to 1"),
+        ("n-step-td", "n", 0, "greater than or equal to 1"),
+        ("q-sigma", "sigma", 2.0, "less than or equal to 1"),
+        ("dyna-q", "planning_steps", -1, "greater than or equal to 0"),
+        ("td-lambda", "traces", "dutchy", "accumulating"),
+        ("q-learning", "epsilon_schedule", "linaer", "linear"),
+        ("mc-basic", "episode_length", 0, "greater than or equal to 1"),
+        ("value-iteration", "tolerance", 0.0, "greater than 0"),
+    ],
+)
+def test_improper_options_are_told_with_what_is_allowed(agent: str, option: str, value: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=option.replace("_", "[_-]")) as raised:
+        rlkit.make(agent, "FrozenLake-v1", **{option: value})
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("policy", "env", "told"),
+    [
+        ("unifrom", "FrozenLake-v1", "did you mean 'uniform'"),
+        ("always-9", "FrozenLake-v1", "has 4 actions"),
+        ("stick-20", "FrozenLake-v1", "is for Blackjack"),
+        ("optimal", "Blackjack-v1", "transitions are known"),
+        ("runs/nowhere", "FrozenLake-v1", "runs/nowhere"),
+    ],
+)
+def test_unknown_policies_are_told_with_what_is_allowed(policy: str, env: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        rlkit.make("td-0", env, policy=policy)
+
+
+def test_continuous_observations_and_too_large_tables_are_refused() -> None:
+    with pytest.raises(UnsupportedTaskError, match=r"discretize:bins=10[\s\S]*agents that can: random, .*sb3/dqn"):
+        rlkit.make("q-learning", "CartPole-v1")
+    with pytest.raises(UnsupportedTaskError, match="100,000,000 states and 2 actions is too large"):
+        rlkit.train("sarsa", "CartPole-v1", wrap=("discretize:bins=100,low=-3,high=3",), total_steps=10)
+
+
+def test_planning_without_a_model_says_what_it_needs() -> None:
+    with pytest.raises(UnsupportedTaskError, match="tells its transitions"):
+        rlkit.make("value-iteration", "Blackjack-v1")
+
+
+class Endless(gym.Env[Any, Any]):
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action: Any) -> Any:
+        return int(action), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("agent", ["monte-carlo", "mc-prediction", "mc-off-policy", "tabular-reinforce"])
+def test_monte_carlo_on_an_endless_environment_says_so(agent: str, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=r"has not ended within[\s\S]*time-limit"):
+        rlkit.train(
+            agent, Endless, total_steps=1000, run_dir=tmp_path / "run", eval_every=0,
+            agent_config={"max_episode_steps": 100},
+        )  # fmt: skip
+
+
+def test_mc_basic_needs_to_begin_where_it_wants() -> None:
+    with pytest.raises(UnsupportedTaskError, match="begins episodes in every state"):
+        rlkit.make("mc-basic", "Blackjack-v1")
+
+
+ONE = np.ones((1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("probability", "reward", "told"),
+    [
+        (np.full((2, 1, 2), 0.4), np.zeros((2, 1)), "action 0 in state 0 .* sum to 0.8"),
+        (np.ones((2, 3)), np.zeros((2, 3)), r"need \[S, A, S\]"),
+        (ONE, np.zeros((2, 2)), "allowed: "),
+        (ONE, np.full((1, 1), np.inf), "not finite"),
+    ],
+)
+def test_arrays_that_are_no_model_are_refused(probability: Any, reward: Any, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        FiniteMDP.from_arrays(probability, reward)
+
+
+def test_a_pair_of_arrays_is_an_environment(tmp_path: Path) -> None:
+    from rlkit.envs.finite import FiniteMDPEnv
+
+    probability = np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    mdp = FiniteMDP.from_arrays(probability, np.array([[5.0, 1.0], [0.0, 0.0]]), terminal=[False, True])
+    result = rlkit.train(
+        "value-iteration", lambda: FiniteMDPEnv(mdp), run_dir=tmp_path / "run", agent_config={"gamma": 0.9}
+    )
+    assert result.agent.values == pytest.approx([10.0, 0.0])
+    assert result.agent.chosen[0] == 1
+
+
+def test_gamma_1_where_values_grow_for_ever_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"lower --agent\.gamma|lower gamma"):
+        rlkit.train(
+            "policy-iteration", "rlkit/CourseGrid-v0", run_dir=tmp_path / "run", eval_every=0,
+            agent_config={"gamma": 1.0, "max_sweeps": 1000},
+        )  # fmt: skip
