@@ -72,7 +72,7 @@ def td_estimates(scale: Scale) -> Result:
         [
             near("states changed by the first episode", 1, int((change > 0).sum()), 0, "example 6.2"),
             near("size of that change", 0.05, change.max(), 1e-9, "α/2, exercise 6.3"),
-            between("RMS error after 100 episodes", 0.0, 0.1, error, "“about as close as they ever come”"),
+            between("RMS error after 100 episodes", 0.0, 0.1, error, "example 6.2: close to the true values"),
         ],
         draw,
         {"seed": 0, "step size": 0.1, "initial value": 0.5},
@@ -149,7 +149,7 @@ def batch_training(scale: Scale) -> Result:
     return Result(
         [
             near("largest difference after one episode", 0.0, abs(gap[0]), 1e-5, "both give every state its outcome"),
-            between("smallest MC − TD from 2 episodes on", 0.0, 1.0, gap[1:].min(), "“consistently better”"),
+            between("smallest MC − TD from 2 episodes on", 0.0, 1.0, gap[1:].min(), "example 6.3: TD is better"),
             between("TD after 100 episodes", 0.02, 0.05, errors["batch TD"][:, -1].mean(), "figure 6.2, read off"),
             between("MC after 100 episodes", 0.035, 0.07, errors["batch MC"][:, -1].mean(), "figure 6.2, read off"),
         ],
@@ -257,16 +257,14 @@ def cliff_by_step_size(scale: Scale) -> Result:
     return Result(
         [
             between("expected Sarsa asymptotic, lowest over α", -26, -20, last["expected Sarsa"].min(), "figure 6.3"),
-            between(
-                "its spread over α", 0, 3, np.ptp(last["expected Sarsa"]), "“no degradation of asymptotic performance”"
-            ),
+            between("its spread over α", 0, 3, np.ptp(last["expected Sarsa"]), "figure 6.3: the same for every α"),
             near("Q-learning asymptotic, mean over α", -50, last["Q-learning"].mean(), 4, "figure 6.3"),
             between(
                 "expected Sarsa less Sarsa, asymptotic, α = 1",
                 20,
                 10_000,
                 last["expected Sarsa"][-1] - last["Sarsa"][-1],
-                "Sarsa does well “only at a small value of α”",
+                "figure 6.3: Sarsa needs a small α",
             ),
             between("Sarsa asymptotic at α = .1", -30, -20, last["Sarsa"][0], "figure 6.3: as expected Sarsa"),
             between(

@@ -53,7 +53,11 @@ def td_lambda(scale: Scale) -> Result:
     return Result(
         [
             near(
-                "RMS error less the off-line λ-return's, λ = .8, α = .1", 0, difference, 0.01, "“virtually identical”"
+                "RMS error less the off-line λ-return's, λ = .8, α = .1",
+                0,
+                difference,
+                0.01,
+                "figure 12.6: nearly equal",
             ),
             near("λ of the lowest error", 0.8, _best(errors)[0], 0, "figure 12.6"),
             between("lowest RMS error", 0.25, 0.28, _best(errors)[2], "figure 12.6, read off"),
@@ -77,7 +81,7 @@ def true_online_td_lambda(scale: Scale) -> Result:
             near("λ of the lowest error", 0.8, lam, 0, "figure 12.8"),
             near("α of the lowest error", 0.4, alpha, 0.1, "figure 12.8"),
             near("lowest RMS error", 0.255, lowest, 0.01, "figure 12.8"),
-            between("mean of RMS less the off-line λ-return's", -0.03, 0, difference.mean(), "“subtly better”"),
+            between("mean of RMS less the off-line λ-return's", -0.03, 0, difference.mean(), "figure 12.8: not worse"),
             between("greatest difference from it at λ = 0", 0, 0.015, zero, "the same algorithm, other episodes"),
         ],
         lambda canvas: _draw(canvas, errors, "true online TD(λ), dutch traces"),
