@@ -102,7 +102,7 @@ class _Planner:
         while self._step < until_step and not self._has_converged:
             metrics, self._has_converged = self._improve()
             self._step += 1
-            if not hook(Progress(self._step, (), metrics)):
+            if not hook(Progress(self._step, (), metrics, self._has_converged)):
                 return
 
     def _make_greedy(self) -> int:

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -112,6 +112,24 @@ def resolve_wrapper(text: str) -> WrapperSpec:
     except TypeError as error:
         raise UsageError(f"wrapper {name}: {error}\n{_usage(name, signature)}") from error
     return WrapperSpec(name, arguments)
+
+
+def env_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """Arguments of an environment from `key=value` texts, with values as those of wrappers.
+
+    >>> env_arguments(["map_name=8x8", "is_slippery=false"])
+    {'map_name': '8x8', 'is_slippery': False}
+
+    Raises:
+        UsageError: A text is not key=value.
+    """
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--env-args: {text!r} is not key=value, as in --env-args is_slippery=false map_name=8x8")
+        arguments[key.strip()] = _value(value.strip())
+    return arguments
 
 
 def _arguments(name: str, text: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rlkit.config import RunConfig, RunOptions
 from rlkit.envs.make import make as make_env
 from rlkit.envs.models import of_vector_env
 from rlkit.envs.normalize import NormalizeReward, normalizers
-from rlkit.envs.wrapper_names import WrapperSpec, resolve_wrapper
+from rlkit.envs.wrapper_names import WrapperSpec, env_arguments, resolve_wrapper
 from rlkit.errors import UsageError
 from rlkit.types import Actor, State, Task, VectorEnv
 
@@ -24,13 +24,14 @@ EnvLike: TypeAlias = str | Callable[..., gym.Env[Any, Any]]
 
 def build_envs(env: EnvLike, options: RunOptions) -> VectorEnv:
     """The training environments, wrapped."""
-    return make_env(env, options.num_envs, vector=options.vector, wrappers=_wrappers(options))
+    arguments = env_arguments(options.env_args)
+    return make_env(env, options.num_envs, vector=options.vector, wrappers=_wrappers(options), env_kwargs=arguments)
 
 
 def build_evaluation_envs(env: EnvLike, options: RunOptions) -> VectorEnv:
     """One environment with its own rewards and frozen observation statistics."""
     wrappers = [wrapper for wrapper in _wrappers(options) if wrapper.name != "normalize-reward"]
-    envs = make_env(env, 1, wrappers=wrappers)
+    envs = make_env(env, 1, wrappers=wrappers, env_kwargs=env_arguments(options.env_args))
     for normalizer in normalizers(envs):
         normalizer.frozen = True
     return envs

@@ -33,6 +33,8 @@ class RunOptions(Options):
 
     env: str
     """gymnasium id, `module:EnvId-v0` or `path/to/file.py:ClassName`"""
+    env_args: tuple[str, ...] = ()
+    """arguments of the environment's constructor, as key=value (see the environment's documentation)"""
     total_steps: int = Field(100_000, ge=1)
     """environment steps of the whole run"""
     num_envs: int = Field(1, ge=1)

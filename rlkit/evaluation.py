@@ -21,6 +21,8 @@ class Evaluation:
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     seed: int
+    cut: int = 0
+    """episodes that were cut because they were too long"""
 
     @property
     def mean(self) -> float:
@@ -47,7 +49,7 @@ def evaluation_limit(limit: int | None, task: Task) -> int:
     """
     if limit is not None:
         return limit
-    return 100_000 if task.model is None else 1_000
+    return 100_000 if task.model is None and task.dynamics is None else 1_000
 
 
 def evaluate(
@@ -62,7 +64,7 @@ def evaluate(
     """Run `episodes` episodes on the first row of `envs` (which must have one environment).
 
     The actor is not changed; the environments are reset with `seed`, so the same call gives the same numbers. Episodes
-    are cut after `max_episode_steps`, with a warning, so that a policy that walks in circles does not hang.
+    are cut after `max_episode_steps`, and counted, so that a policy that walks in circles does not hang.
     """
     rng = seeding.generator(seed, "evaluation")
     returns: list[float] = []
@@ -84,9 +86,14 @@ def evaluate(
             returns.append(total)
             lengths.append(length)
             total, length = 0.0, 0
-    if cut:
-        _LOG.warning("%d of %d evaluation episodes were cut after %d steps", cut, episodes, max_episode_steps)
-    return Evaluation(tuple(returns), tuple(lengths), seed)
+    return Evaluation(tuple(returns), tuple(lengths), seed, cut)
+
+
+def warn_about_cuts(result: Evaluation) -> None:
+    """Say that episodes were cut."""
+    if result.cut:
+        longest, count = max(result.lengths), len(result.lengths)
+        _LOG.warning("%d of %d evaluation episodes were cut after %d steps", result.cut, count, longest)
 
 
 def interquartile_mean(scores: Sequence[float]) -> float:

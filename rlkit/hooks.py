@@ -103,7 +103,7 @@ class Evaluate:
 
 
 class Log:
-    """Every `every` env steps, and with every evaluation: one point in `metrics.jsonl` and in TensorBoard."""
+    """Every `every` env steps, with every evaluation and at convergence: a point in `metrics.jsonl` and TensorBoard."""
 
     name = "log"
 
@@ -120,7 +120,7 @@ class Log:
 
     def after_step(self, session: Session) -> None:
         """Write a point if due."""
-        if not (session.crossed(self.every) or session.evaluated):
+        if not (session.crossed(self.every) or session.evaluated or session.stop_reason == CONVERGED):
             return
         values = self._values(session)
         self._json.write(session.step, values)

@@ -38,7 +38,7 @@ from rlkit.types import (
 )
 
 CONVERGED = "converged"
-"""Stop reason where an agent that owns its loop has returned before the last step."""
+"""Stop reason where an agent that owns its loop has nothing left to learn."""
 
 _GLANCE_SECONDS = 0.05
 
@@ -160,8 +160,10 @@ class Session:
         if progress.episodes:
             self.episodes.extend(progress.episodes[-100:])
             self.episode_count += len(progress.episodes)
+        if progress.has_converged:
+            self.stop_reason = CONVERGED
         crash_point("after-update")
-        if self.step >= self._due or progress.episodes or time.perf_counter() >= self._next_glance:
+        if self.is_over or self.step >= self._due or progress.episodes or time.perf_counter() >= self._next_glance:
             self._run_hooks()
         return not self.is_over
 
@@ -171,12 +173,6 @@ class Session:
         multiples = [(self.step // hook.every + 1) * hook.every for hook in self.hooks if hook.every]
         self._due = min(multiples, default=self.total_steps)
         self._next_glance = time.perf_counter() + _GLANCE_SECONDS
-
-    def conclude(self) -> None:
-        """The agent has nothing left to learn: one last evaluation and log, and the run is over."""
-        self.previous_step, self.stop_reason = self.step, CONVERGED
-        for hook in self.hooks:
-            hook.after_step(self)
 
     def stop(self) -> None:
         """Let every hook finish, also where one of them fails."""
@@ -233,10 +229,7 @@ class Session:
 def run(agent: Agent | SelfDriven, envs: VectorEnv, session: Session) -> None:
     """Train on `envs` until `session` is over."""
     if isinstance(agent, SelfDriven):
-        first_step = session.step
         agent.train_on(session.task, lambda: envs, session.total_steps, session.advance)
-        if first_step < session.step and not session.is_over:
-            session.conclude()
     else:
         drive(agent, envs, session)
 

@@ -10,7 +10,7 @@ import numpy as np
 from rlkit import seeding
 from rlkit.config import RunOptions
 from rlkit.envs.normalize import normalizers
-from rlkit.evaluation import Evaluation
+from rlkit.evaluation import Evaluation, warn_about_cuts
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.types import Array, Obs, VectorEnv
 
@@ -54,9 +54,11 @@ class Policy:
     def evaluate(self, *, episodes: int = 100, seed: int | None = None, explore: bool = False) -> Evaluation:
         """Evaluation on the run's own environment."""
         chosen = seeding.integer_seed(self.options.seed, "evaluation") if seed is None else seed
-        return evaluate_actor(
+        result = evaluate_actor(
             self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore, max_episode_steps=self._limit
         )
+        warn_about_cuts(result)
+        return result
 
     def _is_single(self, obs: Obs) -> bool:
         return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())

@@ -13,7 +13,7 @@ from rlkit.checkpoint import Checkpoint, CheckpointStore
 from rlkit.config import RunConfig
 from rlkit.envs.normalize import normalizers
 from rlkit.errors import CheckpointError
-from rlkit.evaluation import Evaluation, evaluation_limit
+from rlkit.evaluation import Evaluation, evaluation_limit, warn_about_cuts
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.finite import FiniteOnly
 from rlkit.hooks import INTERRUPTS, Checkpoints, Evaluate, Log, ProgressLine, StopConditions, stop_on_signals
@@ -61,6 +61,7 @@ class Running:
         self.folder, self.config, self.envs, self.agent = folder, config, envs, agent
         self._eval_envs: VectorEnv | None = None
         self._env = env
+        self._has_warned_of_cuts = False
         self._self_driven = isinstance(agent, SelfDriven)
         truth = _truth_about(agent, task)
         self.evaluation = Evaluate(options.eval_every or 0, self._evaluate, self._policy_state, folder.best, truth)
@@ -153,9 +154,13 @@ class Running:
         copy_normalizers(self.envs, self._eval_envs)
         seed = seeding.integer_seed(options.seed, "evaluation")
         limit = evaluation_limit(options.eval_max_episode_steps, self.session.task)
-        return evaluate_actor(
+        result = evaluate_actor(
             self.agent, self._eval_envs, episodes=options.eval_episodes, seed=seed, max_episode_steps=limit
         )
+        if not self._has_warned_of_cuts:
+            warn_about_cuts(result)
+        self._has_warned_of_cuts |= result.cut > 0
+        return result
 
 
 def _truth_about(agent: Any, task: Task) -> Callable[[], Metrics]:

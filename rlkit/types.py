@@ -125,11 +125,15 @@ Episode: TypeAlias = tuple[float, int]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a self-driven agent reports: total env steps so far, and what happened since the last report."""
+    """What a self-driven agent reports: total env steps so far, and what happened since the last report.
+
+    `has_converged`: there is nothing left to learn, so this report is the last.
+    """
 
     step: int
     episodes: Sequence[Episode] = ()
     metrics: Metrics = field(default_factory=dict)
+    has_converged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 import rlkit
 from rlkit.envs.make import make
-from rlkit.evaluation import bootstrap_interval, evaluate, interquartile_mean
+from rlkit.evaluation import bootstrap_interval, evaluate, interquartile_mean, warn_about_cuts
 
 
 def test_the_interquartile_mean_is_that_of_the_middle_half() -> None:
@@ -52,6 +52,8 @@ class Endless(gym.Env[Any, Any]):
 def test_an_endless_episode_is_cut_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     result = evaluate(rlkit.make("random", Endless), make(Endless), episodes=2, seed=0, max_episode_steps=50)
     assert result.lengths == (50, 50)
+    assert result.cut == 2
+    warn_about_cuts(result)
     assert "2 of 2 evaluation episodes were cut after 50 steps" in caplog.text
 
 

@@ -73,7 +73,8 @@ def run(arguments: list[str]) -> int:
 def _help(arguments: list[str]) -> int:
     if arguments and arguments[0] not in ("-h", "--help"):
         raise UsageError(f"the agent comes first: rlkit train AGENT {shlex.join(arguments)}")
-    agents = "\n".join(f"  {name:<12}{entry.summary}" for name, entry in registry.AGENTS.items())
+    width = max(map(len, registry.AGENTS)) + 2
+    agents = "\n".join(f"  {name:<{width}}{entry.summary}" for name, entry in registry.AGENTS.items())
     print(HELP.format(agents=agents))
     return 0 if arguments else 2
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+from numba.core import caching
 from numba.core import config as numba_config
 from numba.extending import overload
 
@@ -24,20 +25,44 @@ Result = TypeVar("Result")
 _LOG = logging.getLogger(__name__)
 _NUMBA: Any = numba_config
 _WITHOUT_COUNTING: Any = {"_nrt": False}
+_OPTIONS: Any = {**_WITHOUT_COUNTING, "nogil": True, "forceinline": True}
+_KEPT: list[Any] = []
+"""Functions whose machine code is kept on disk."""
 
 
 def compiled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """The function in machine code, compiled on first use for each kind of arguments. It must not allocate or raise."""
+    machine_code = _kept(function) if is_ours(function) else numba.njit(function, **_OPTIONS)
+    return cast(Callable[Parameters, Result], machine_code)
+
+
+def _kept(function: Callable[..., Any]) -> Any:
     before = _NUMBA.CACHE_DIR
     _NUMBA.CACHE_DIR = str(_CACHE)
     try:
-        machine_code = numba.njit(function, cache=True, nogil=True, forceinline=True, **_WITHOUT_COUNTING)
+        machine_code = numba.njit(function, cache=True, **_OPTIONS)
+        _KEPT.append(machine_code)
     except (RuntimeError, OSError) as error:  # nowhere to write
         _LOG.warning("compiled code is not kept (%s); every process compiles again", error)
-        machine_code = numba.njit(function, nogil=True, forceinline=True, **_WITHOUT_COUNTING)
+        machine_code = numba.njit(function, **_OPTIONS)
     finally:
         _NUMBA.CACHE_DIR = before
-    return cast(Callable[Parameters, Result], machine_code)
+    return machine_code
+
+
+def is_ours(thing: Any) -> bool:
+    """Whether a function or class is part of rlkit, so that every process can import it and its source is watched."""
+    module: str = thing.__module__
+    return module.startswith("rlkit.")
+
+
+def keep_nothing() -> None:
+    """From now on this process keeps no machine code and reads none.
+
+    For types that other processes may not be able to import: numba's cache would fail for them all.
+    """
+    for function in _KEPT:
+        function._cache = caching.NullCache()
 
 
 def compiled_inside(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

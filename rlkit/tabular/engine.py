@@ -215,7 +215,7 @@ class TabularAgent:
         visited = tables.visits > 0
         mean = float(tables.values[0][visited].mean()) if visited.any() else 0.0
         metrics = {"train/mean_value": mean, "train/visited_entries": float(visited.sum())}
-        if tables.exploration.initial > 0.0:
+        if tables.exploration.initial > 0.0 and not len(tables.policy):
             metrics["train/epsilon"] = float(epsilon_now(tables))
         return metrics
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rlkit.mdp import Dynamics, Floats64, Integers
-from rlkit.tabular.compiled import by_type, compiled
+from rlkit.tabular.compiled import by_type, compiled, is_ours, keep_nothing
 from rlkit.tabular.handles import Handle, content_of
 from rlkit.tabular.stepping import EnvState, begin_in, reset, step
 from rlkit.tabular.streams import Stream, Streams, generator_of
@@ -39,7 +39,9 @@ def family(
     learn: Callable[..., Any],
     next_start: Callable[..., Any],
 ) -> None:
-    """Bind compiled implementations to the named tuple of a family."""
+    """Bind compiled implementations to the named tuple of a family. Code for one of your own is not kept on disk."""
+    if not is_ours(kind):
+        keep_nothing()
     _FAMILIES[kind] = (choose, store, learn, next_start)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,3 +109,51 @@ def test_a_run_in_two_parts_is_the_same_run(name: str, tmp_path: Path) -> None:
         resumed = api.resume(part.run_dir)
     assert isinstance(resumed.agent, TabularAgent)
     assert arrays(resumed.agent.policy_state()) == arrays(whole.agent.policy_state())
+
+
+OWN_LEARNER = """
+from typing import NamedTuple
+import numpy as np
+from rlkit.tabular.compiled import compiled
+from rlkit.tabular.engine import TabularAgent
+from rlkit.tabular.learner import OK, family, no_start
+from rlkit.tabular.options import ControlConfig, new_tables
+from rlkit.tabular.tables import Tables, choose_action
+
+class Mine(NamedTuple):
+    tables: Tables
+
+@compiled
+def _choose(learner, state, is_first, rng):
+    return choose_action(learner.tables, state, rng)
+
+@compiled
+def _store(learner, row, state, action, reward, next_state, terminated, ended):
+    learner.tables.values[0, state, action] += reward
+
+@compiled
+def _learn(learner, row, rng):
+    return OK
+
+family(Mine, choose=_choose, store=_store, learn=_learn, next_start=no_start)
+
+class SumRewards(TabularAgent):
+    Config = ControlConfig
+    def _build(self, config, task):
+        return Mine(new_tables(config, task, (1, self.index.num_states, self.num_actions), self.num_actions))
+"""
+
+
+def test_a_learner_of_ones_own_runs_and_leaves_the_kept_machine_code_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_LEARNER)
+    env = dict(os.environ) | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "rlkit", "train"]
+    rest = ["--env", "FrozenLake-v1", "--total-steps", "500", "--eval-every", "0", "--run-dir"]
+    for agent, run in ((f"{tmp_path}/mine.py:SumRewards", "own"), ("q-learning", "ours")):
+        done = subprocess.run(
+            [*command, agent, *rest, str(tmp_path / run)], env=env, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    kept = list((tmp_path / "cache" / "rlkit").rglob("*.nbi"))
+    assert kept, "q-learning's code is kept"
+    assert not any(b"mine" in path.read_bytes() for path in kept)
