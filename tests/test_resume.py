@@ -176,6 +176,12 @@ def test_killed_at_ten_random_moments_it_resumes_to_the_same_bits(tmp_path: Path
         pytest.param(["sb3/ppo", "--env", "CartPole-v1", "--agent.n-steps", "64"], id="sb3-ppo"),
         pytest.param(["sb3/dqn", "--env", "CartPole-v1", "--agent.learning-starts", "100"], id="sb3-dqn"),
         pytest.param(["ddpg", "--env", "HalfCheetah-v5"], id="mujoco"),
+        pytest.param(["q-learning", "--env", "FrozenLake-v1", "--preset", "none"], id="compiled"),
+        pytest.param(["monte-carlo", "--env", "Blackjack-v1", "--preset", "none"], id="compiled-blackjack"),
+        pytest.param(["n-step-sarsa", "--env", "Taxi-v4", "--agent.engine", "step"], id="stepped"),
+        pytest.param(["mc-exploring-starts", "--env", "FrozenLake-v1", "--num-envs", "3"], id="exploring-starts"),
+        pytest.param(["dyna-q-plus", "--env", "rlkit/ShortcutMaze-v0"], id="changing-maze"),
+        pytest.param(["asynchronous-value-iteration", "--env", "Taxi-v4", "--agent.gamma", "0.999"], id="planning"),
     ],
 )
 def test_every_kind_of_run_resumes_to_the_same_bits(command: list[str], tmp_path: Path) -> None:
