@@ -154,6 +154,10 @@ class MCBasic(TabularAgent):
     """Policy iteration without a model: from every state and action in turn, follow the policy for a fixed length."""
 
     Config = MCBasicConfig
+    too_long = (
+        "an episode goes on long after --agent.episode-length. Stepped through the environment, MC Basic needs a time "
+        "limit of the same length: --wrap time-limit:max_episode_steps=LENGTH"
+    )
 
     @classmethod
     def supports(cls, task: Task) -> str | None:

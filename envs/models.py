@@ -8,10 +8,12 @@ from gymnasium import spaces
 from gymnasium.envs.toy_text.blackjack import BlackjackEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 
+from rlkit.envs.bandits import KArmedBandit
 from rlkit.envs.contract import Env
 from rlkit.envs.finite import FiniteMDPEnv
 from rlkit.envs.restore import layers
 from rlkit.envs.vector import SerialVectorEnv
+from rlkit.errors import ModelError
 from rlkit.mdp import BlackjackDynamics, Dynamics, FiniteMDP, table_dynamics
 from rlkit.types import VectorEnv
 
@@ -39,9 +41,8 @@ def dynamics_of(env: Env) -> Dynamics | None:
     inner, max_steps = env.unwrapped, _time_limit(env)
     if isinstance(inner, BlackjackEnv):
         return BlackjackDynamics(bool(inner.natural), bool(inner.sab), max_steps)
-    told = getattr(inner, "dynamics", None)
-    if callable(told):
-        dynamics: Dynamics | None = told()
+    if isinstance(inner, (FiniteMDPEnv, KArmedBandit)):
+        dynamics: Dynamics | None = inner.dynamics()
         return None if dynamics is None else dynamics._replace(max_steps=max_steps)
     model = _declared_model(inner)
     return None if model is None else table_dynamics(model, max_steps=max_steps)
@@ -64,6 +65,12 @@ def _declared_model(inner: Any) -> FiniteMDP | None:
         return None
     if callable(getattr(inner, "transition_model", None)):
         model: FiniteMDP = inner.transition_model()
+        sizes = (model.num_states, model.num_actions)
+        if sizes != (inner.observation_space.n, inner.action_space.n):
+            raise ModelError(
+                f"transition_model() of {type(inner).__name__} has {sizes[0]} states and {sizes[1]} actions, "
+                f"its spaces have {inner.observation_space.n} and {inner.action_space.n}"
+            )
         return model
     table, start = getattr(inner, "P", None), getattr(inner, "initial_state_distrib", None)
     # a passenger who changes his mind is not in Taxi's table

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 from rlkit.envs.contract import Env
-from rlkit.errors import UnsupportedTaskError, UsageError
+from rlkit.errors import NonFiniteError, UnsupportedTaskError, UsageError
 from rlkit.spaces import from_unit
 from rlkit.types import Array
 
@@ -103,7 +103,10 @@ class Discretize(gym.ObservationWrapper[Any, Any, Any]):
 
     def observation(self, observation: Any) -> Any:
         """Number of the bin in each dimension, int64."""
-        fraction = (np.asarray(observation, dtype=np.float64).ravel() - self._low) / (self._high - self._low)
+        values = np.asarray(observation, dtype=np.float64).ravel()
+        if np.isnan(values).any():
+            raise NonFiniteError(f"discretize: the observation {values} is not a number, so it falls into no bin")
+        fraction = (values - self._low) / (self._high - self._low)
         return np.clip(np.floor(fraction * self._bins), 0, self._bins - 1).astype(np.int64)
 
     def _require_finite(self) -> None:

@@ -86,7 +86,7 @@ def _store(
 def _learn(learner: Bandit, row: int, rng: np.random.Generator) -> int:
     tables = learner.tables
     state, action, reward = learner.transition[0], learner.transition[1], learner.reward[0]
-    step_size = count_update(tables, state, action)
+    step_size = count_update(tables, 0, state, action)
     if learner.rule == GRADIENT:
         _ascend(learner, state, action, reward, step_size)
     else:

@@ -123,7 +123,7 @@ def _update(learner: Eligibility, row: int, next_value: float) -> None:
     next_value = 0.0 if pending[row, 3] == 1 else next_value
     value = tables.values[0, state, column]
     error = bootstrap_target(learner.rewards[row, 0], tables.discount, next_value) - value
-    step_size = count_update(tables, state, column)
+    step_size = count_update(tables, 0, state, column)
     _mark(learner, row, state * columns + column, step_size)
     correction = value - learner.old_value[row] if learner.kind == _DUTCH else 0.0
     for i in range(learner.active_count[row]):

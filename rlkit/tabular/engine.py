@@ -21,6 +21,7 @@ from rlkit.tabular.handles import Handle
 from rlkit.tabular.indexing import TableIndex, table_reason
 from rlkit.tabular.learner import (
     OK,
+    OUTSIDE,
     TOO_LONG,
     Learner,
     begin,
@@ -49,6 +50,11 @@ class TabularAgent:
     """
 
     Config: ClassVar[type[TabularConfig]] = TabularConfig
+    too_long = (
+        "an episode has not ended within --agent.max-episode-steps, and this agent learns only from whole episodes. "
+        "Give the environment a time limit (--wrap time-limit:max_episode_steps=1000), raise that option, or use a "
+        "method that learns from step to step, such as sarsa"
+    )
     config: TabularConfig
     learner: Learner
 
@@ -118,7 +124,7 @@ class TabularAgent:
         if not explore:
             return self._to_actions(self.greedy_actions(states, rng)), self._going_on(len(states)), {}
         actions, starts = np.empty(len(states), np.int64), np.empty(len(states), np.int64)
-        choose_rows(self._handle, states, carry, self._acting(rng), actions, starts)
+        self._require_ok(choose_rows(self._handle, states, carry, self._acting(rng), actions, starts))
         extras: Mapping[str, Array] = {"reset_state": starts} if self._has_starts else {}
         return self._to_actions(actions), self._going_on(len(states)), extras
 
@@ -212,8 +218,8 @@ class TabularAgent:
     def metrics(self) -> Metrics:
         """What is worth a curve; the truth about values is the evaluation's."""
         tables = self.tables
-        visited = tables.visits > 0
-        mean = float(tables.values[0][visited].mean()) if visited.any() else 0.0
+        visited = tables.visits.reshape(tables.values.shape) > 0
+        mean = float(tables.values[visited].mean()) if visited.any() else 0.0
         metrics = {"train/mean_value": mean, "train/visited_entries": float(visited.sum())}
         if tables.exploration.initial > 0.0 and not len(tables.policy):
             metrics["train/epsilon"] = float(epsilon_now(tables))
@@ -223,10 +229,11 @@ class TabularAgent:
         if status == OK:
             return
         if status == TOO_LONG:
+            raise EnvironmentFault(self.too_long)
+        if status == OUTSIDE:
             raise EnvironmentFault(
-                "an episode has not ended within --agent.max-episode-steps, and this agent learns only from whole "
-                "episodes. Give the environment a time limit (--wrap time-limit:max_episode_steps=1000), raise that "
-                "option, or use a method that learns from step to step, such as sarsa"
+                f"an observation lies outside its space, which has {self.index.num_states:,} values; "
+                "rlkit check-env says what the environment returns"
             )
         raise EnvironmentFault(
             "an episode did not begin in the state that exploring starts asked for: the environment ignores "

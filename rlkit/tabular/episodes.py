@@ -168,7 +168,7 @@ def _learn_backwards(learner: Episodes, row: int, tail: float) -> None:
 
 @compiled
 def _average(tables: Tables, state: int, column: int, sample: float) -> None:
-    step_size = count_update(tables, state, column)
+    step_size = count_update(tables, 0, state, column)
     tables.values[0, state, column] = incremental_mean(tables.values[0, state, column], sample, step_size)
 
 
@@ -183,7 +183,7 @@ def _average_weighted(
     elif learner.weighting == _PER_DECISION:
         _average(tables, state, column, decided_return)
     elif weight > 0.0:
-        count_update(tables, state, column)
+        count_update(tables, 0, state, column)
         learner.total_weight[state, column] += weight
         tables.values[0, state, column] = weighted_mean(
             tables.values[0, state, column], value_return, weight, learner.total_weight[state, column]

@@ -24,9 +24,9 @@ from rlkit.types import Bools, Floats
 
 Learner: TypeAlias = Any
 """A named tuple of a family; numba knows its type."""
-OK, TOO_LONG, WRONG_START = 0, 1, 2
+OK, TOO_LONG, WRONG_START, OUTSIDE = 0, 1, 2, 3
 """What `learn` answers. TOO_LONG: an episode does not fit into the learner's memory. WRONG_START: an episode did not
-begin in the state that `next_start` asked for."""
+begin in the state that `next_start` asked for. OUTSIDE, of the `…_rows`: an observation is not in its space."""
 
 _FAMILIES: dict[type[Any], tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {}
 
@@ -105,12 +105,16 @@ def _forward_start(implementation: Callable[..., Any]) -> Callable[..., Any]:
 @compiled
 def choose_rows(
     handle: Handle, states: Integers, is_first: Bools, stream: Stream, actions: Integers, starts: Integers
-) -> None:
-    """Choose for every row: `actions` [N] and the `starts` [N] of the episodes to come."""
+) -> int:
+    """Choose for every row: `actions` [N] and the `starts` [N] of the episodes to come; OK or OUTSIDE."""
     learner, rng = content_of(handle), generator_of(stream)
+    for row in range(len(states)):
+        if not 0 <= states[row] < learner.tables.values.shape[1]:
+            return OUTSIDE
     for row in range(len(states)):
         actions[row] = choose(learner, states[row], is_first[row], rng)
         starts[row] = next_start(learner, rng)
+    return OK
 
 
 @compiled
@@ -124,8 +128,12 @@ def learn_rows(
     ended: Bools,
     stream: Stream,
 ) -> int:
-    """Store one transition of every row, then learn from them; a status as `learn` answers."""
+    """Store one transition of every row, then learn from them; a status as `learn` answers, or OUTSIDE."""
     learner, rng = content_of(handle), generator_of(stream)
+    count = learner.tables.values.shape[1]
+    for row in range(len(states)):
+        if not 0 <= min(states[row], next_states[row]) <= max(states[row], next_states[row]) < count:
+            return OUTSIDE
     for row in range(len(states)):
         store(
             learner, row, states[row], actions[row], float(rewards[row]), next_states[row], terminated[row], ended[row]

@@ -124,7 +124,7 @@ def _update_oldest(learner: NStep, row: int, window: int, following: float, last
         ratio = 1.0
     state = learner.states[row, oldest]
     column = learner.actions[row, oldest] if tables.values.shape[2] > 1 else 0
-    step_size = count_update(tables, state, column) * ratio
+    step_size = count_update(tables, 0, state, column) * ratio
     tables.values[0, state, column] = incremental_mean(tables.values[0, state, column], target, step_size)
 
 

@@ -76,7 +76,7 @@ def _learn(learner: OneStep, row: int, rng: np.random.Generator) -> int:
 
 @compiled
 def _move(tables: Tables, table: int, state: int, column: int, target: float) -> None:
-    step_size = count_update(tables, state, column)
+    step_size = count_update(tables, table, state, column)
     tables.values[table, state, column] = incremental_mean(tables.values[table, state, column], target, step_size)
 
 

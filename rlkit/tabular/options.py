@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlkit.config import AgentConfig
 from rlkit.mdp import Floats64
@@ -50,6 +50,15 @@ class ControlConfig(StepSizeConfig):
     epsilon_steps: int | None = Field(None, ge=1)
     """env steps in which ε falls; by default the whole run"""
 
+    @model_validator(mode="after")
+    def _exponents_need_positive_ends(self) -> Self:
+        if self.epsilon_schedule == "exponential" and min(self.epsilon, self.final_epsilon) <= 0.0:
+            raise ValueError(
+                f"epsilon is {self.epsilon:g} and final_epsilon {self.final_epsilon:g}: an exponential schedule needs "
+                "both above 0; use linear to reach 0"
+            )
+        return self
+
 
 class PredictionConfig(StepSizeConfig):
     """Also the policy whose values are learned."""
@@ -74,7 +83,7 @@ def new_tables(
     initial_value = config.initial_value if isinstance(config, StepSizeConfig) else 0.0
     return Tables(
         np.full(shape, initial_value, dtype=np.float64),
-        np.zeros(shape[1:], np.int64),
+        np.zeros((shape[0] * shape[1], shape[2]), np.int64),
         np.zeros(2, np.int64),
         none if policy is None else policy,
         none.copy() if target is None else target,

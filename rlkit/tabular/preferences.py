@@ -97,7 +97,7 @@ def _ascend(learner: Preferences, state: int, action: int, return_t: float, disc
     advantage = return_t - learner.baseline[state]
     if learner.baseline_step_size > 0.0:
         learner.baseline[state] += learner.baseline_step_size * advantage
-    step_size = count_update(tables, state, action)
+    step_size = count_update(tables, 0, state, action)
     softmax_probabilities(tables.values[0, state], learner.scratch)
     for other in range(tables.num_actions):
         score = (1.0 if other == action else 0.0) - learner.scratch[other]

@@ -37,7 +37,8 @@ class StepSize(NamedTuple):
 class Tables(NamedTuple):
     """Common part of every learner.
 
-    `values` [K, S, C]: K is 2 for double learning, whose acting values are the sum. `visits` [S, C] counts updates.
+    `values` [K, S, C]: K is 2 for double learning, whose acting values are the sum. `visits` [K·S, C] counts
+    updates.
     `clock` [2]: env steps and finished episodes. `policy` [S, A] is what is followed and `target` [S, A] what is
     learned about; either has no rows where the ε-greedy policy of the values takes its place. With `greedy_target` the
     greedy policy of the values is learned about, whatever is followed.
@@ -63,12 +64,13 @@ def epsilon_now(tables: Tables) -> float:
 
 
 @compiled
-def count_update(tables: Tables, state: int, column: int) -> float:
+def count_update(tables: Tables, table: int, state: int, column: int) -> float:
     """Count one update of an entry; its step size."""
-    tables.visits[state, column] += 1
+    row = table * tables.values.shape[1] + state
+    tables.visits[row, column] += 1
     plan = tables.step_size
     return scheduled_step_size(
-        plan.kind, plan.initial, plan.exponent, plan.horizon, tables.visits[state, column], tables.clock[0]
+        plan.kind, plan.initial, plan.exponent, plan.horizon, tables.visits[row, column], tables.clock[0]
     )
 
 

@@ -55,9 +55,9 @@ def test_compiled_calls_leave_no_references_behind() -> None:
     assert [sys.getrefcount(each) for each in arrays] == before
 
 
-def run_from_shell(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+def run_from_shell(arguments: list[str], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], env=dict(os.environ) | env, capture_output=True, text=True, check=True
+        [sys.executable, *arguments], cwd=folder, env=dict(os.environ) | env, capture_output=True, text=True, check=True
     )
 
 
@@ -65,7 +65,7 @@ def run_from_shell(arguments: list[str], **env: str) -> subprocess.CompletedProc
 def test_a_tabular_run_imports_no_torch(agent: str, tmp_path: Path) -> None:
     command = ["train", agent, "--env", "FrozenLake-v1", "--total-steps", "2000", "--run-dir", str(tmp_path / "run")]
     code = f"import sys; from rlkit.cli.main import main; main({command!r}); assert 'torch' not in sys.modules"
-    run_from_shell(["-c", code])
+    run_from_shell(["-c", code], tmp_path)
 
 
 def test_value_iteration_from_the_shell_takes_under_two_seconds(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_value_iteration_from_the_shell_takes_under_two_seconds(tmp_path: Path) 
     for number in range(4):  # the first may compile
         started = time.perf_counter()
         arguments = ["--env", "FrozenLake-v1", "--run-dir", str(tmp_path / str(number))]
-        run_from_shell(["-m", "rlkit", "train", "value-iteration", *arguments])
+        run_from_shell(["-m", "rlkit", "train", "value-iteration", *arguments], tmp_path)
         seconds.append(time.perf_counter() - started)
     assert min(seconds[1:]) < 2.0
 
@@ -89,7 +89,7 @@ def test_a_changed_equation_is_compiled_anew(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
 
     def greatest_value() -> float:
-        place, value = json.loads(run_from_shell(["-c", code], **env).stdout)
+        place, value = json.loads(run_from_shell(["-c", code], tmp_path, **env).stdout)
         assert place.startswith(str(tmp_path))
         return float(value)
 

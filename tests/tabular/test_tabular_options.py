@@ -11,7 +11,14 @@ import pytest
 from gymnasium import spaces
 
 import rlkit
-from rlkit.errors import ConfigError, EnvironmentFault, ModelError, UnsupportedTaskError, UsageError
+from rlkit.errors import (
+    ConfigError,
+    EnvironmentFault,
+    ModelError,
+    NonFiniteError,
+    UnsupportedTaskError,
+    UsageError,
+)
 from rlkit.mdp import FiniteMDP
 
 
@@ -127,3 +134,57 @@ def test_gamma_1_where_values_grow_for_ever_is_explained(tmp_path: Path) -> None
             "policy-iteration", "rlkit/CourseGrid-v0", run_dir=tmp_path / "run", eval_every=0,
             agent_config={"gamma": 1.0, "max_sweeps": 1000},
         )  # fmt: skip
+
+
+class Wandering(Endless):
+    """Its observations leave their space."""
+
+    def step(self, action: Any) -> Any:
+        return 5, 0.0, False, False, {}
+
+
+class Misfit(Endless):
+    def transition_model(self) -> FiniteMDP:
+        return FiniteMDP.from_arrays(np.ones((1, 1, 1)), np.zeros((1, 1)))
+
+
+class Physics(Endless):
+    """Has a method of the name, but of another meaning."""
+
+    def dynamics(self, x: Any, u: Any) -> Any:
+        raise AssertionError("nobody should call this")
+
+
+def test_observations_outside_their_space_stop_the_run(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="outside its space, which has 2 values"):
+        rlkit.train("q-learning", Wandering, total_steps=10, run_dir=tmp_path / "run", eval_every=0)
+
+
+def test_a_model_that_does_not_fit_the_spaces_is_refused() -> None:
+    with pytest.raises(ModelError, match="1 states and 1 actions, its spaces have 2 and 2"):
+        rlkit.make("q-learning", Misfit)
+
+
+def test_methods_of_foreign_environments_are_left_alone() -> None:
+    assert rlkit.make("q-learning", Physics).index.num_states == 2
+
+
+def test_nan_falls_into_no_bin() -> None:
+    from rlkit.envs.wrappers import Discretize
+
+    with pytest.raises(NonFiniteError, match="falls into no bin"):
+        Discretize(gym.make("MountainCar-v0")).observation(np.array([np.nan, 0.0]))  # type: ignore[attr-defined]
+
+
+def test_an_exponential_schedule_needs_positive_ends() -> None:
+    for epsilons in ({"epsilon": 0.0}, {"final_epsilon": 0.0}):
+        with pytest.raises(ConfigError, match="use linear to reach 0"):
+            rlkit.make("q-learning", "FrozenLake-v1", epsilon_schedule="exponential", **epsilons)
+
+
+def test_double_learning_averages_each_table_by_its_own_visits() -> None:
+    agent: Any = rlkit.make("double-q-learning", "FrozenLake-v1", learning_rate_schedule="sample-average")
+    agent.advance(5_000, 5_000)
+    assert agent.tables.visits.shape == (32, 4)
+    assert agent.tables.visits.sum() == 5_000
+    assert abs(int(agent.tables.visits[:16].sum()) - 2_500) < 250
