@@ -10,7 +10,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import extending, types
 from numba.extending import intrinsic, models
 
@@ -33,7 +32,7 @@ class _HandleModel(models.PrimitiveModel):
     """In machine code a handle is an address."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.IntType(64))  # type: ignore[no-untyped-call]
+        super().__init__(manager, kind, manager.lookup(types.uintp).get_value_type())  # type: ignore[no-untyped-call]
 
 
 class Handle:
