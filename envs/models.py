@@ -65,18 +65,22 @@ def _declared_model(inner: Any) -> FiniteMDP | None:
         return None
     if callable(getattr(inner, "transition_model", None)):
         model: FiniteMDP = inner.transition_model()
-        sizes = (model.num_states, model.num_actions)
-        if sizes != (inner.observation_space.n, inner.action_space.n):
-            raise ModelError(
-                f"transition_model() of {type(inner).__name__} has {sizes[0]} states and {sizes[1]} actions, "
-                f"its spaces have {inner.observation_space.n} and {inner.action_space.n}"
-            )
-        return model
+        return _fitting(model, inner)
     table, start = getattr(inner, "P", None), getattr(inner, "initial_state_distrib", None)
     # a passenger who changes his mind is not in Taxi's table
     if table is None or start is None or getattr(inner, "fickle_passenger", False):
         return None
-    return FiniteMDP.from_outcomes(table, start)
+    return _fitting(FiniteMDP.from_outcomes(table, start), inner)
+
+
+def _fitting(model: FiniteMDP, inner: Any) -> FiniteMDP:
+    sizes, spaces_of = (model.num_states, model.num_actions), (inner.observation_space.n, inner.action_space.n)
+    if sizes != spaces_of:
+        raise ModelError(
+            f"the transitions of {type(inner).__name__} have {sizes[0]} states and {sizes[1]} actions, "
+            f"its spaces have {spaces_of[0]} and {spaces_of[1]}"
+        )
+    return model
 
 
 def _time_limit(env: Env) -> int:

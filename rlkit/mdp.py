@@ -220,13 +220,14 @@ def _check(model: FiniteMDP) -> None:
     if (model.next_state < 0).any() or (model.next_state >= states).any():
         raise ModelError(f"a next state lies outside 0 … {states - 1}")
     sums = np.bincount(model.pair_of_outcome(), weights=model.probability)
-    if (model.probability < 0).any() or np.abs(sums - 1.0).max() > 1e-6:
-        pair = int(np.abs(sums - 1.0).argmax())
+    wrong = ~(np.abs(sums - 1.0) <= 1e-6)  # so that NaN is wrong too
+    if not (model.probability >= 0).all() or wrong.any():
+        pair = int(wrong.argmax())
         raise ModelError(
             f"the outcomes of action {pair % model.num_actions} in state {pair // model.num_actions} have "
             f"probabilities that sum to {sums[pair]:g}; they must be at least 0 and sum to 1"
         )
-    if (model.start < 0).any() or abs(model.start.sum() - 1.0) > 1e-6:
+    if not ((model.start >= 0).all() and abs(model.start.sum() - 1.0) <= 1e-6):
         raise ModelError(f"the start probabilities sum to {model.start.sum():g}, they must be at least 0 and sum to 1")
     if not np.isfinite(model.reward).all():
         raise ModelError("a reward is not finite")

@@ -15,6 +15,7 @@ from rlkit.types import Array
 
 _action_value = compiled(dp.action_value)
 MAX_SWEEPS = 1_000_000
+_MAX_UPDATES = 1_000_000_000  # outcomes looked at for one exact answer: some seconds
 _DENSE_STATES = 3_000
 
 
@@ -104,16 +105,16 @@ def optimal_action_values(mdp: FiniteMDP, gamma: float, tolerance: float = 1e-12
     """q* [S, A] by value iteration in place, until no value changes by more than `tolerance`.
 
     Raises:
-        ModelError: it does not settle, because γ is 1 and some policy collects reward for ever.
+        ModelError: it does not settle, because γ is 1 and some policy collects reward for ever, or it takes too long.
     """
     model, values = model_of(mdp, gamma), np.zeros(mdp.num_states)
-    for _ in range(MAX_SWEEPS):
+    for _ in range(min(MAX_SWEEPS, _MAX_UPDATES // len(mdp.probability))):
         change = optimality_sweep(model, values, values)
         if change <= tolerance * max(1.0, float(np.abs(values).max())):
             return action_values(mdp, gamma, values)
         if not np.isfinite(change) or np.abs(values).max() > 1e12:
             break
-    raise ModelError("the optimal values do not settle: with gamma 1 some policy collects reward for ever; lower gamma")
+    raise ModelError("the optimal values do not settle in a few seconds; with gamma near 1 they may never: lower gamma")
 
 
 def policy_values(mdp: FiniteMDP, gamma: float, policy: Floats64) -> Floats64:

@@ -109,6 +109,7 @@ ONE = np.ones((1, 1, 1))
         (np.ones((2, 3)), np.zeros((2, 3)), r"need \[S, A, S\]"),
         (ONE, np.zeros((2, 2)), "allowed: "),
         (ONE, np.full((1, 1), np.inf), "not finite"),
+        (np.full((1, 1, 1), np.nan), np.zeros((1, 1)), "sum to nan"),
     ],
 )
 def test_arrays_that_are_no_model_are_refused(probability: Any, reward: Any, told: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,13 @@ def test_prediction_evaluates_the_policy_of_a_run(tmp_path: Path) -> None:
     mdp = planned.agent.mdp
     best = optimal_action_values(mdp, 0.99).max(axis=1)
     assert np.abs(result.agent.values - best).max() < 1e-7
+
+
+def test_a_truth_that_takes_too_long_is_given_up() -> None:
+    """A big continuing task without a discount: values grow for ever, slowly."""
+    states = 3_000
+    everywhere = np.full((1, 1, states), 1.0 / states)
+    model = FiniteMDP.from_arrays(np.broadcast_to(everywhere, (states, 1, states)), np.ones((states, 1)))
+    started = time.perf_counter()
+    assert Truth(model, 1.0).metrics(Table([0.0] * states, [0] * states)) == {}
+    assert time.perf_counter() - started < 60.0
