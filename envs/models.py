@@ -41,6 +41,8 @@ def dynamics_of(env: Env) -> Dynamics | None:
     inner, max_steps = env.unwrapped, _time_limit(env)
     if isinstance(inner, BlackjackEnv):
         return BlackjackDynamics(bool(inner.natural), bool(inner.sab), max_steps)
+    if isinstance(inner, FiniteMDPEnv) and not _steps_as_declared(inner):
+        return None
     if isinstance(inner, (FiniteMDPEnv, KArmedBandit)):
         dynamics: Dynamics | None = inner.dynamics()
         return None if dynamics is None else dynamics._replace(max_steps=max_steps)
@@ -56,7 +58,7 @@ def of_vector_env(envs: VectorEnv) -> tuple[FiniteMDP | None, Dynamics | None]:
 
 
 def _is_plain(env: Env) -> bool:
-    return all(isinstance(layer, _TRANSPARENT) for layer in layers(env)[:-1])
+    return all(type(layer) in _TRANSPARENT for layer in layers(env)[:-1])
 
 
 def _declared_model(inner: Any) -> FiniteMDP | None:
@@ -71,6 +73,11 @@ def _declared_model(inner: Any) -> FiniteMDP | None:
     if table is None or start is None or getattr(inner, "fickle_passenger", False):
         return None
     return _fitting(FiniteMDP.from_outcomes(table, start), inner)
+
+
+def _steps_as_declared(inner: FiniteMDPEnv) -> bool:
+    """Whether no subclass has a step or reset of its own, which could differ from the arrays."""
+    return type(inner).step is FiniteMDPEnv.step and type(inner).reset is FiniteMDPEnv.reset
 
 
 def _fitting(model: FiniteMDP, inner: Any) -> FiniteMDP:

@@ -99,6 +99,8 @@ class FiniteMDP:
             raise ModelError(f"the rewards have shape {r.shape}, allowed: {p.shape[:2]} or {p.shape}")
         r = np.broadcast_to(r if r.ndim == 3 else r[:, :, None], p.shape)
         ends = np.zeros(len(p), dtype=np.bool_) if terminal is None else np.asarray(terminal, dtype=np.bool_)
+        if ends.shape != (len(p),):
+            raise ModelError(f"terminal has shape {ends.shape}, it needs one flag for each of the {len(p)} states")
         state, action, successor = np.nonzero(p)
         counts = np.bincount(state * p.shape[1] + action, minlength=p.shape[0] * p.shape[1])
         chosen = np.flatnonzero(~ends)

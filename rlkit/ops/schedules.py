@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXPLORATION_KINDS = ("constant", "linear", "exponential", "inverse")
-"""ε by env steps: constant; linear or exponential to a final value; ε/k in episode k (greedy in the limit)."""
+"""ε by env steps: constant; linear or exponential to a final value; ε/k in episode k, not below the final value."""
 STEP_SIZE_KINDS = ("constant", "sample-average", "robbins-monro", "linear")
 """α: constant; 1/n; α/n^ω with 1/2 < ω ≤ 1; linear to zero over the run. n counts updates of the same entry."""
 

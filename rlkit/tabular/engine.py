@@ -166,7 +166,7 @@ class TabularAgent:
     def greedy_actions(self, states: Integers, rng: np.random.Generator) -> Integers:
         """What the learner holds for best in each state, int64 [N]; agents that only predict follow their policy."""
         tables = self.tables
-        if tables.values.shape[2] == 1:
+        if self.evaluated_policy() is not None:
             drawn = rng.random(len(states))
             return np.array([drawn_action(tables.policy[s], u) for s, u in zip(states, drawn, strict=True)])
         best: Integers = tables.values[:, states].sum(axis=0).argmax(axis=1)
@@ -186,9 +186,8 @@ class TabularAgent:
     def evaluated_policy(self) -> Floats64 | None:
         """The policy [S, A] whose values are predicted; None for control, which aims at the best."""
         tables = self.tables
-        if tables.values.shape[2] > 1:
-            return None
-        return tables.target if len(tables.target) else tables.policy
+        policy = tables.target if len(tables.target) else tables.policy
+        return policy if tables.values.shape[2] == 1 and len(policy) else None
 
     def policy_state(self) -> State:
         """The tables, and what else the learner's choices depend on."""

@@ -44,7 +44,7 @@ class ControlConfig(StepSizeConfig):
     epsilon: float = Field(0.1, ge=0.0, le=1.0)
     """probability of a random action (its initial value, where it changes)"""
     epsilon_schedule: Literal["constant", "linear", "exponential", "inverse"] = "constant"
-    """constant; linear or exponential to final_epsilon; epsilon/k in the k-th episode"""
+    """constant; linear or exponential to final_epsilon; epsilon/k in the k-th episode, not below final_epsilon"""
     final_epsilon: float = Field(0.01, ge=0.0, le=1.0)
     """lowest ε of the schedules that fall"""
     epsilon_steps: int | None = Field(None, ge=1)

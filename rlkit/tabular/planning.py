@@ -169,13 +169,14 @@ def improve(model: Model, values: Floats64, chosen: Integers) -> int:
     """Let `chosen` int64 [S] be greedy; how many states changed. An action stays while no other is better."""
     changed = 0
     for state in range(len(values)):
-        best = expected_update(model, values, state, chosen[state])
+        before = chosen[state]
+        best = expected_update(model, values, state, before)
         margin = 1e-9 * max(1.0, abs(best))
         for action in range(model.num_actions):
             value = expected_update(model, values, state, action)
             if value > best + margin:
                 best, chosen[state] = value, action
-                changed += 1
+        changed += chosen[state] != before
     return changed
 
 

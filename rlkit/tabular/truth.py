@@ -13,6 +13,8 @@ from rlkit.tabular.planning import optimal_action_values, policy_values
 from rlkit.types import Bools, Metrics
 
 _LOG = logging.getLogger(__name__)
+_SLOW = 100_000
+"""Outcomes from which on exact values take noticeable time."""
 
 
 @runtime_checkable
@@ -61,6 +63,8 @@ class Truth:
         return metrics
 
     def _exact_values(self, policy: Floats64 | None) -> Floats64 | None:
+        if len(self._model.probability) > _SLOW:
+            _LOG.info("computing the true values once, to compare with; --eval-every 0 leaves that out")
         try:
             if policy is not None:
                 return policy_values(self._model, self._gamma, policy)

@@ -20,6 +20,7 @@ from rlkit.errors import (
     UsageError,
 )
 from rlkit.mdp import FiniteMDP
+from rlkit.tabular.engine import CompiledLoop
 
 
 @pytest.mark.parametrize(
@@ -189,3 +190,25 @@ def test_double_learning_averages_each_table_by_its_own_visits() -> None:
     assert agent.tables.visits.shape == (32, 4)
     assert agent.tables.visits.sum() == 5_000
     assert abs(int(agent.tables.visits[:16].sum()) - 2_500) < 250
+
+
+@pytest.mark.parametrize("engine", ["compiled", "step"])
+@pytest.mark.parametrize("agent", ["q-learning", "sarsa", "monte-carlo", "n-step-sarsa"])
+def test_control_with_a_single_action_is_still_control(agent: str, engine: str, tmp_path: Path) -> None:
+    result = rlkit.train(
+        agent, "rlkit/RandomWalk5-v0", total_steps=400, run_dir=tmp_path / "run", eval_every=200,
+        agent_config={"engine": engine},
+    )  # fmt: skip
+    assert result.final_return is not None
+    assert result.agent.evaluated_policy() is None
+
+
+def test_a_subclass_with_a_step_of_its_own_is_stepped() -> None:
+    from rlkit.envs.grid_world import CourseGrid
+
+    class Slippery(CourseGrid):
+        def step(self, action: Any) -> Any:
+            return super().step(0)
+
+    assert isinstance(rlkit.make("q-learning", CourseGrid), CompiledLoop)
+    assert not isinstance(rlkit.make("q-learning", Slippery), CompiledLoop)
