@@ -172,6 +172,9 @@ def test_every_default_is_explained() -> None:
 
 @pytest.mark.slow
 def test_it_swings_up_the_pendulum(tmp_path: Path) -> None:
-    """One seed of the benchmark, shorter: 6,000 steps reach what random actions never do (about -1200)."""
-    result = rlkit.train("ddpg", "Pendulum-v1", total_steps=6000, run_dir=tmp_path / "run", seed=0, eval_every=0)
+    """One seed of the benchmark, shorter: 10,000 steps reach what random actions never do (about -1200).
+
+    Seeds 0 to 2 reach -178 to -187 with either library's matrix products; after 6,000 steps it depends on rounding.
+    """
+    result = rlkit.train("ddpg", "Pendulum-v1", total_steps=10_000, run_dir=tmp_path / "run", seed=0, eval_every=0)
     assert rlkit.evaluate(result.run_dir, episodes=20, seed=1).mean > -300
