@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 # The tour with fewer steps and smaller networks: the commands are otherwise as printed.
-FEWER_STEPS = {"20000": "400", "21000": "450", "10000": "400", "5000": "300", "2000": "300"}
+FEWER_STEPS = {"100000": "2000", "20000": "400", "21000": "450", "10000": "400", "5000": "300", "2000": "300"}
 FEWER_EPISODES = {"100": "2", "20": "2"}
 
 
