@@ -164,12 +164,12 @@ class TabularAgent:
         return self._act_stream[1]
 
     def greedy_actions(self, states: Integers, rng: np.random.Generator) -> Integers:
-        """What the learner holds for best in each state, int64 [N]; agents that only predict follow their policy."""
-        tables = self.tables
-        if self.evaluated_policy() is not None:
+        """What the learner holds for best in each state, int64 [N]; prediction acts by the policy that it evaluates."""
+        policy = self.evaluated_policy()
+        if policy is not None:
             drawn = rng.random(len(states))
-            return np.array([drawn_action(tables.policy[s], u) for s, u in zip(states, drawn, strict=True)])
-        best: Integers = tables.values[:, states].sum(axis=0).argmax(axis=1)
+            return np.array([drawn_action(policy[s], u) for s, u in zip(states, drawn, strict=True)])
+        best: Integers = self.tables.values[:, states].sum(axis=0).argmax(axis=1)
         return best
 
     @property

@@ -212,3 +212,8 @@ def test_a_subclass_with_a_step_of_its_own_is_stepped() -> None:
 
     assert isinstance(rlkit.make("q-learning", CourseGrid), CompiledLoop)
     assert not isinstance(rlkit.make("q-learning", Slippery), CompiledLoop)
+
+
+def test_off_policy_prediction_acts_by_the_policy_it_evaluates() -> None:
+    agent: Any = rlkit.make("mc-off-policy-prediction", "FrozenLake-v1", policy="always-2", behaviour="uniform")
+    assert agent.greedy_actions(np.arange(16), np.random.default_rng(0)).tolist() == [2] * 16
