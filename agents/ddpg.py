@@ -33,6 +33,7 @@ from rlkit.nn.mlp import MLP
 from rlkit.nn.optim import Adam
 from rlkit.ops import dpg
 from rlkit.ops.noise import gaussian_noise, ornstein_uhlenbeck_step
+from rlkit.ops.value_learning import td_target
 from rlkit.spaces import continuous_control_reason, from_unit, to_unit
 from rlkit.types import Array, Bools, Carry, Metrics, Obs, State, Task, Transition
 
@@ -199,7 +200,7 @@ class DDPG:
     def critic_gradient(self, batch: Tensors) -> tuple[Tensor, Tensor]:
         """Loss against y = r + γ Q'(s', μ'(s')) (equations 4 and 5), and its gradient by the critic's weights."""
         next_value = self.target_critic(_joined(batch.next_obs, self.target_actor(batch.next_obs)))
-        target = dpg.td_target(batch.reward, batch.discount, next_value.squeeze(1))
+        target = td_target(batch.reward, batch.discount, next_value.squeeze(1))
 
         critic = self.critic.trace(_joined(batch.obs, batch.action))
         value = critic.output.squeeze(1)  # [B]

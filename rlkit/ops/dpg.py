@@ -1,4 +1,4 @@
-"""Deterministic policy gradient: target and losses of DDPG (Lillicrap et al. 2016, https://arxiv.org/abs/1509.02971).
+"""Deterministic policy gradient: losses of DDPG (Lillicrap et al. 2016, https://arxiv.org/abs/1509.02971).
 
 Time suffixes: tm1 is the step acted in, t the next one. Every argument has shape [B].
 """
@@ -7,18 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def td_target(r_t: Tensor, discount_t: Tensor, q_t: Tensor) -> Tensor:
-    """Targets y = r + discount * Q'(s', mu'(s')), [B] (equation 5).
-
-    `discount_t` is zero where the episode terminated and stays gamma where it was truncated. With n-step returns `r_t`
-    is the discounted sum of rewards and `discount_t` is gamma^n.
-
-    >>> td_target(torch.tensor([1.0]), torch.tensor([0.5]), torch.tensor([4.0]))
-    tensor([3.])
-    """
-    return torch.addcmul(r_t, discount_t, q_t)
 
 
 def critic_loss(q_tm1: Tensor, target_tm1: Tensor) -> Tensor:

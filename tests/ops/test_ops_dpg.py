@@ -3,11 +3,6 @@ import torch
 from rlkit.ops import dpg
 
 
-def test_target_bootstraps_unless_terminated():
-    target = dpg.td_target(torch.tensor([1.0, 1.0]), torch.tensor([0.9, 0.0]), torch.tensor([10.0, 10.0]))
-    torch.testing.assert_close(target, torch.tensor([10.0, 1.0]))
-
-
 def test_critic_loss_is_the_mean_squared_error():
     loss = dpg.critic_loss(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 3.0]))
     torch.testing.assert_close(loss, torch.tensor(2.5))
