@@ -16,16 +16,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 
 from rlkit.data.append_only import AppendOnly
 from rlkit.data.memory import check_budget, megabytes
+from rlkit.data.store import Change, Indices
 from rlkit.data.tree import Path, leaf, leaf_name, leaf_spaces, nest
 from rlkit.errors import CheckpointError, UnsupportedTaskError, UsageError
 from rlkit.types import Array, Bools, Floats, Obs, Transition
 
 _LOG = logging.getLogger(__name__)
-Indices = npt.NDArray[np.int64]
+_NO_SLOTS: Indices = np.zeros(0, np.int64)
 _RESTORED_AT_ONCE = 65_536  # time steps; bounds the copies made while restoring
 
 
@@ -34,7 +34,8 @@ class Batch:
     """B transitions, each over k <= n_step steps; arrays are views of one gathered block.
 
     `reward` is the discounted sum of the k rewards, `next_obs` the true successor after them, `terminated` whether the
-    episode terminated there, `discount` gamma^k, or zero where it did.
+    episode terminated there, `discount` gamma^k, or zero where it did. `indices` are the slots drawn, for
+    `Replay.update`; `weights` correct for drawing by priority and are None where all are 1.
     """
 
     obs: Obs  # [B, *O]
@@ -43,6 +44,9 @@ class Batch:
     next_obs: Obs  # [B, *O]
     terminated: Bools  # [B]
     discount: Floats  # [B]
+    next_action_mask: Bools | None = None  # [B, A], where the replay stores masks
+    indices: Indices | None = None  # [B]
+    weights: Floats | None = None  # [B]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class ReplayBuffer:
         num_envs: Environments that step together.
         n_step: Steps in a sampled return. Cut at the end of an episode and at the newest transition held.
         gamma: Discount per step.
+        action_mask_size: Width A of the masks of allowed next actions to store; 0 for none.
 
     Raises:
         MemoryBudgetError: the buffer would not fit when full. Memory is claimed only as it fills.
@@ -85,6 +90,7 @@ class ReplayBuffer:
         *,
         n_step: int = 1,
         gamma: float = 0.99,
+        action_mask_size: int = 0,
     ) -> None:
         if n_step < 1:
             raise UsageError(f"n_step is {n_step}, it must be at least 1")
@@ -96,7 +102,7 @@ class ReplayBuffer:
         self._length = capacity // num_envs  # time steps the ring holds
         self._total_added = 0
         self._observation_space = observation_space
-        self._lay_out(observation_space, action_space)
+        self._lay_out(observation_space, action_space, action_mask_size)
         check_budget(self.describe(), self.memory_bytes, "Choose a smaller buffer_size.")
         if capacity > num_envs * (n_step + 1):  # the smallest possible is for agents that only act
             _LOG.info("%s when full", self.describe())
@@ -105,27 +111,32 @@ class ReplayBuffer:
         }
         self._flat = {name: ring.reshape(-1, ring.shape[-1]) for name, ring in self._ring.items()}
 
-    def _lay_out(self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]) -> None:
+    def _lay_out(
+        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], action_mask_size: int
+    ) -> None:
         """Give every leaf its columns."""
         self._widths: dict[str, int] = {}
         observation_leaves = leaf_spaces(observation_space)
         self._obs = [self._columns(path, space) for path, space in observation_leaves]
-        (action_path, action_leaf), *more = leaf_spaces(action_space)
-        if more or action_path:
-            raise UnsupportedTaskError(f"replay stores actions of one leaf, the action space is {action_space}")
-        self._action = self._columns(action_path, action_leaf)
+        self._action = self._columns((), action_of_one_leaf(action_space))
         self._next_obs = [self._columns(path, space) for path, space in observation_leaves]
+        self._next_mask = (
+            self._reserve(("next_action_mask",), "bool", (action_mask_size,)) if action_mask_size else None
+        )
         self._ends = self._widths.get("float32", 0)  # first of reward, terminated, truncated
         self._widths["float32"] = self._ends + 3
 
     def _columns(self, path: Path, space: gymnasium.Space[Any]) -> _Column:
         if space.shape is None or space.dtype is None:
             raise UnsupportedTaskError(f"replay cannot store the leaf {leaf_name(path)!r}: {space} has no fixed shape")
-        storage = "float32" if space.dtype.kind == "f" else space.dtype.name
+        return self._reserve(path, storage_type(space.dtype), space.shape)
+
+    def _reserve(self, path: Path, storage: str, shape: tuple[int, ...]) -> _Column:
+        """The next columns of a storage type."""
         start = self._widths.get(storage, 0)
-        stop = start + prod(space.shape)
+        stop = start + prod(shape)
         self._widths[storage] = stop
-        return _Column(path, storage, start, stop, space.shape)
+        return _Column(path, storage, start, stop, shape)
 
     def __len__(self) -> int:
         """Transitions held."""
@@ -155,6 +166,9 @@ class ReplayBuffer:
         now[self._action.storage][:, self._action.start : self._action.stop] = step.action.reshape(self.num_envs, -1)
         for column in self._next_obs:
             now[column.storage][:, column.start : column.stop] = self._rows_of(step.next_obs, column)
+        if self._next_mask is not None:
+            mask = True if step.next_action_mask is None else step.next_action_mask
+            now[self._next_mask.storage][:, self._next_mask.start : self._next_mask.stop] = mask
         ends = now["float32"]
         ends[:, self._ends] = step.reward
         ends[:, self._ends + 1] = step.terminated
@@ -169,18 +183,26 @@ class ReplayBuffer:
         """
         if not len(self):
             raise UsageError("the replay buffer is empty: add a transition before sampling")
-        first = rng.integers(0, len(self), size=batch_size)
-        blocks = {name: rows.take(first, axis=0) for name, rows in self._flat.items()}  # [B, columns]
+        return self.gather(rng.integers(0, len(self), size=batch_size))
+
+    def gather(self, slots: Indices) -> Batch:
+        """The transitions that begin in `slots` [B], which must hold some."""
+        blocks = {name: rows.take(slots, axis=0) for name, rows in self._flat.items()}  # [B, columns]
         if self.n_step == 1:
-            return self._batch(blocks, blocks, blocks["float32"][:, self._ends], np.float32(self.gamma))
-        last, reward, discount = self._follow(first)
+            return self._batch(slots, blocks, blocks, blocks["float32"][:, self._ends], np.float32(self.gamma))
+        last, reward, discount = self._follow(slots)
         last_blocks = {name: rows.take(last, axis=0) for name, rows in self._flat.items()}
-        return self._batch(blocks, last_blocks, reward, discount)
+        return self._batch(slots, blocks, last_blocks, reward, discount)
 
     def _batch(
-        self, first: dict[str, Array], last: dict[str, Array], reward: Floats, discount: Floats | np.float32
+        self,
+        slots: Indices,
+        first: dict[str, Array],
+        last: dict[str, Array],
+        reward: Floats,
+        discount: Floats | np.float32,
     ) -> Batch:
-        """The batch whose returns begin in rows `first` and end in rows `last`."""
+        """The batch whose returns begin in `slots`, gathered as `first`, and end in rows gathered as `last`."""
         terminated = last["float32"][:, self._ends + 1]
         return Batch(
             obs=nest(self._observation_space, (column.of(first) for column in self._obs)),
@@ -189,6 +211,8 @@ class ReplayBuffer:
             next_obs=nest(self._observation_space, (column.of(last) for column in self._next_obs)),
             terminated=terminated != 0,
             discount=discount * (1 - terminated),
+            next_action_mask=None if self._next_mask is None else self._next_mask.of(last),
+            indices=slots,
         )
 
     def _follow(self, first: Indices) -> tuple[Indices, Floats, Floats]:
@@ -198,15 +222,21 @@ class ReplayBuffer:
         ends = self._flat["float32"][rows, self._ends :]  # [B, n, 3]: reward, terminated, truncated
         newest = (self._total_added - 1) % self._length
         is_last = (ends[..., 1] + ends[..., 2] > 0) | (rows // self.num_envs == newest)
-        is_last[:, -1] = True
-        length = is_last.argmax(axis=1)  # k - 1
-        discounts = (self.gamma**steps).astype(np.float32)
-        weights = discounts * (steps <= length[:, None])
-        reward = np.einsum("bn,bn->b", weights, ends[..., 0])
-        return rows[np.arange(len(first)), length], reward, discounts[length] * np.float32(self.gamma)
+        length, reward, discount = cut_returns(ends[..., 0], is_last, self.gamma)
+        return rows[np.arange(len(first)), length], reward, discount
 
     def _rows_of(self, obs: Obs, column: _Column) -> Array:
         return np.asarray(leaf(obs, column.path)).reshape(self.num_envs, -1)
+
+    def last_change(self) -> Change:
+        """Slots that the latest `add` filled; those it overwrote are the same."""
+        time = (self._total_added - 1) % self._length
+        return Change(np.arange(time * self.num_envs, (time + 1) * self.num_envs), _NO_SLOTS)
+
+    def slots_of(self, start: int, stop: int) -> Indices:
+        """Slots of the time steps [start, stop), in the order of their arrival."""
+        times = np.arange(start, stop) % self._length
+        return (times[:, None] * self.num_envs + np.arange(self.num_envs)).reshape(-1)
 
     @property
     def total_added(self) -> int:
@@ -241,3 +271,30 @@ class ReplayBuffer:
                 raise CheckpointError(f"stored replay rows are {found}, this buffer needs {wanted}")
         for name, ring in self._ring.items():
             ring[np.arange(start, start + len(rows[name])) % self._length] = rows[name]
+
+
+def cut_returns(rewards: Floats, is_last: Bools, gamma: float) -> tuple[Indices, Floats, Floats]:
+    """Discounted sums of rewards [B, n] up to the first step that `is_last` [B, n], at most all n.
+
+    Returns:
+        Steps before the last one (k - 1), the sum of the k rewards, and gamma^k, each [B].
+    """
+    steps = np.arange(rewards.shape[1])
+    is_last[:, -1] = True
+    length = is_last.argmax(axis=1)
+    discounts = (gamma**steps).astype(np.float32)
+    weights = discounts * (steps <= length[:, None])
+    return length, np.einsum("bn,bn->b", weights, rewards), discounts[length] * np.float32(gamma)
+
+
+def action_of_one_leaf(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
+    """`space`, unless it is nested, which raises UnsupportedTaskError."""
+    (path, leaf_space), *more = leaf_spaces(space)
+    if more or path:
+        raise UnsupportedTaskError(f"replay stores actions of one leaf, the action space is {space}")
+    return leaf_space
+
+
+def storage_type(dtype: np.dtype[Any]) -> str:
+    """Name of the type in which replay stores `dtype`: floats as float32, everything else as it is."""
+    return "float32" if dtype.kind == "f" else dtype.name
