@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,11 @@ from rlkit.nn import linear
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
-Output: TypeAlias = Literal["linear", "tanh"]
+Output: TypeAlias = Literal["linear", "tanh", "relu"]
 
 
 class MLP(nn.Module):
-    """Fully connected layers with ReLU between them and a linear or tanh output.
+    """Fully connected layers with ReLU between them and a linear, tanh or ReLU output.
 
     Layers start as `torch.nn.Linear` does: weight and bias uniform within 1/sqrt(fan_in).
 
@@ -35,7 +35,7 @@ class MLP(nn.Module):
         in_features: Width of the input.
         hidden: Width of each hidden layer; empty for a linear map.
         out_features: Width of the output.
-        output: "linear", or "tanh" for outputs within (-1, 1).
+        output: "linear"; "tanh" for outputs within (-1, 1); "relu" for features that another network takes.
         generator: Source of the initial weights, on the CPU.
         final_init: If given, the output layer is uniform within this bound instead (Lillicrap et al. 2016: 3e-3).
 
@@ -55,8 +55,8 @@ class MLP(nn.Module):
         final_init: float | None = None,
     ) -> None:
         super().__init__()
-        if output not in ("linear", "tanh"):
-            raise UsageError(f"output of an MLP is {output!r}, allowed: linear, tanh")
+        if output not in get_args(Output):
+            raise UsageError(f"output of an MLP is {output!r}, allowed: {', '.join(get_args(Output))}")
         self.widths = (in_features, *hidden, out_features)
         if min(self.widths) < 1:
             raise UsageError(f"widths of an MLP are {self.widths}, each must be at least 1")
@@ -69,11 +69,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs [..., out_features] for inputs [..., in_features]."""
         rows = x if x.dim() == 2 else x.reshape(-1, self.widths[0])
-        layers = self.layer_views()
-        if torch.is_grad_enabled() and (self.flat.requires_grad or x.requires_grad):
-            y = cast(Tensor, _OneNode.apply(rows, self.flat, layers, self.output))  # type: ignore[no-untyped-call]
-        else:
-            y = _activations(rows, layers, self.output)[-1]
+        y = _differentiable(rows, self.flat, self.layer_views(), self.output)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.widths[-1])
 
     def trace(self, x: Tensor) -> Trace:
@@ -108,7 +104,11 @@ class MLP(nn.Module):
             np.maximum(x, 0, out=x)
         y = x @ last_weight
         y += last_bias
-        return np.tanh(y, out=y) if self.output == "tanh" else y
+        if self.output == "tanh":
+            np.tanh(y, out=y)
+        elif self.output == "relu":
+            np.maximum(y, 0, out=y)
+        return y
 
     def layer_views(self) -> Layers:
         """Weight [out, in] and bias [out] of each layer, detached views: writing into them changes the network."""
@@ -156,6 +156,21 @@ class MLP(nn.Module):
         return self._views
 
 
+def perceptron(x: Tensor, flat: Tensor, widths: Sequence[int], output: Output = "linear") -> Tensor:
+    """Outputs [B, out] of an MLP of these `widths` whose parameters are computed: `flat` may depend on others.
+
+    >>> perceptron(torch.ones(2, 3), torch.ones(4), (3, 1)).tolist()
+    [[4.0], [4.0]]
+    """
+    return _differentiable(x, flat, _split(flat.detach(), widths), output)
+
+
+def _differentiable(x: Tensor, flat: Tensor, layers: Layers, output: Output) -> Tensor:
+    if torch.is_grad_enabled() and (flat.requires_grad or x.requires_grad):
+        return cast(Tensor, _OneNode.apply(x, flat, layers, output))  # type: ignore[no-untyped-call]
+    return _activations(x, layers, output)[-1]
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """One forward pass of an MLP; gradients are right until its weights change."""
@@ -182,8 +197,7 @@ class Trace:
             return cast(Tensor, self._backward(gradient, None, wants_x=True))
 
     def _backward(self, gradient: Tensor, flat_gradient: Tensor | None, *, wants_x: bool) -> Tensor | None:
-        if self.kind == "tanh":
-            gradient = torch.ops.aten.tanh_backward(gradient, self.output)
+        gradient = _before_activation(gradient, self.output, self.kind)
         return _backward(gradient, self.activations[:-1], self.layers, flat_gradient, wants_x)
 
 
@@ -216,8 +230,7 @@ class _OneNode(torch.autograd.Function):
         flat, *inputs, y = ctx.saved_tensors
         wants_x, wants_flat = ctx.needs_input_grad[:2]
         flat_gradient = torch.empty_like(flat) if wants_flat else None
-        if ctx.output == "tanh":
-            gradient = torch.ops.aten.tanh_backward(gradient, y)
+        gradient = _before_activation(gradient, y, ctx.output)
         x_gradient = _backward(gradient, inputs, ctx.layers, flat_gradient, wants_x)
         return x_gradient, flat_gradient, None, None
 
@@ -228,9 +241,18 @@ def _activations(x: Tensor, layers: Layers, output: Output) -> list[Tensor]:
     for weight, bias in layers[:-1]:
         x = linear.linear(x, weight, bias, relu=True)
         activations.append(x)
-    y = linear.linear(x, *layers[-1])
+    y = linear.linear(x, *layers[-1], relu=output == "relu")
     activations.append(y.tanh_() if output == "tanh" else y)
     return activations
+
+
+def _before_activation(gradient: Tensor, y: Tensor, output: Output) -> Tensor:
+    """Gradient by what the output's activation was given, for the gradient by the network's output `y`."""
+    if output == "linear":
+        return gradient
+    if output == "tanh":
+        return cast(Tensor, torch.ops.aten.tanh_backward(gradient, y))
+    return cast(Tensor, torch.ops.aten.threshold_backward(gradient, y, 0))
 
 
 def _backward(

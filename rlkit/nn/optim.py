@@ -1,4 +1,4 @@
-"""Adam on one flat parameter vector: one fused call a step."""
+"""Adam on one flat parameter vector, one fused call a step, and the clipping of its gradient."""
 
 from __future__ import annotations
 
@@ -76,3 +76,10 @@ class Adam:
         self.exp_avg.copy_(state["exp_avg"])
         self.exp_avg_sq.copy_(state["exp_avg_sq"])
         self.steps.fill_(state["steps"])
+
+
+def clip_norm(gradient: Tensor, longest: float) -> None:
+    """Shorten a gradient in place to the Euclidean length `longest`, as `torch.nn.utils.clip_grad_norm_` does."""
+    scale = longest / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
+    if scale < 1.0:
+        gradient.mul_(scale)

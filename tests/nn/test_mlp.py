@@ -21,7 +21,8 @@ def plain(net, dtype=torch.float32):
         layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
         layer.load_state_dict({"weight": weight, "bias": bias})
         layers += [layer, nn.ReLU()]
-    layers[-1] = nn.Tanh() if net.output == "tanh" else nn.Identity()
+    ends = {"tanh": nn.Tanh(), "relu": nn.ReLU(), "linear": nn.Identity()}
+    layers[-1] = ends[net.output]
     return nn.Sequential(*layers)
 
 
@@ -35,7 +36,7 @@ def backend(request):
     linear.set_matmul_backend(before)
 
 
-@pytest.mark.parametrize("output", ["linear", "tanh"])
+@pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
 @pytest.mark.parametrize("widths", [(5, (256, 256), 1), (17, (64, 128), 6), (3, (), 2), (100, (80,), 70)])
 def test_outputs_and_gradients_equal_those_of_a_sequential(backend, output, widths):
     net = MLP(*widths, output=output, generator=generator())
@@ -52,7 +53,7 @@ def test_outputs_and_gradients_equal_those_of_a_sequential(backend, output, widt
     torch.testing.assert_close(net.flat.grad, flat, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("output", ["linear", "tanh"])
+@pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
 def test_gradients_pass_gradcheck_in_float64(output):
     net = MLP(3, (7, 5), 2, output=output, generator=generator()).double()
     x = torch.randn(4, 3, generator=generator(1), dtype=torch.float64, requires_grad=True)
@@ -60,7 +61,7 @@ def test_gradients_pass_gradcheck_in_float64(output):
     assert torch.autograd.gradcheck(lambda x, flat: net(x), (x, net.flat))
 
 
-@pytest.mark.parametrize("output", ["linear", "tanh"])
+@pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
 @pytest.mark.parametrize("inference", [False, True])
 def test_a_trace_gives_the_same_numbers_as_autograd(backend, output, inference):
     net = MLP(5, (256, 128), 3, output=output, generator=generator())
@@ -119,7 +120,7 @@ def test_the_same_generator_gives_the_same_network():
     assert torch.equal(first.flat, second.flat)
 
 
-@pytest.mark.parametrize("output", ["linear", "tanh"])
+@pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
 def test_numpy_forward_equals_torch(output):
     net = MLP(3, (64, 64), 2, output=output, generator=generator())
     x = np.random.default_rng(0).standard_normal((5, 3), dtype=np.float32)
