@@ -75,6 +75,12 @@ AGENTS: dict[str, AgentEntry] = {
     "tabular-reinforce": AgentEntry(
         "rlkit.agents.tabular_reinforce:TabularReinforce", "policy gradient with a table of preferences"
     ),
+    "dqn": AgentEntry("rlkit.agents.dqn:DQN", "deep Q-network; double, dueling, prioritised, noisy, n-step by switches"),
+    "c51": AgentEntry("rlkit.agents.rainbow:C51", "DQN with a categorical distribution of returns"),
+    "qr-dqn": AgentEntry("rlkit.agents.rainbow:QRDQN", "DQN with quantiles of returns"),
+    "iqn": AgentEntry("rlkit.agents.rainbow:IQN", "DQN with implicit quantiles"),
+    "munchausen-dqn": AgentEntry("rlkit.agents.rainbow:MunchausenDQN", "DQN with the log-policy in its rewards"),
+    "rainbow": AgentEntry("rlkit.agents.rainbow:Rainbow", "DQN with double, dueling, prioritised, 3-step, noisy and C51"),
     "ddpg": AgentEntry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
     "sb3/a2c": AgentEntry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
     "sb3/ddpg": AgentEntry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),

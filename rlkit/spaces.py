@@ -52,6 +52,13 @@ def continuous_control_reason(observation_space: spaces.Space[Any], action_space
     return observation_reason(observation_space)
 
 
+def discrete_control_reason(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> str | None:
+    """Why an agent that values every action of a list cannot serve these spaces; None if it can."""
+    if not isinstance(action_space, spaces.Discrete):
+        return f"it needs Discrete actions, these are {action_space} (--wrap discretize-action makes a grid of a Box)"
+    return observation_reason(observation_space)
+
+
 def observation_reason(space: spaces.Space[Any], name: str = "observation") -> str | None:
     """Why a space does not flatten into one vector of numbers; None if it does."""
     if isinstance(space, spaces.Dict):
