@@ -49,6 +49,7 @@ class Tensors(NamedTuple):
     reward: Tensor  # [B]
     next_obs: Tensor  # [B, *O]
     discount: Tensor  # [B]
+    action_mask: Tensor | None  # [B, A]
     next_action_mask: Tensor | None  # [B, A]
     weights: Tensor | None  # [B]
 
@@ -245,7 +246,7 @@ class DQN:
         """Target r + α [τ log π(a|s)] + γ Σ π(a'|s') (Z(s', a') - τ log π(a'|s')) for its softmax policy π."""
         config, temperature = self.config, self.config.munchausen_temperature
         values = self.head.values(self.target_network.outputs(batch.obs, self._draws(len(batch.reward))))
-        log_pi = log_policy(values, temperature).gather(1, batch.action[:, None])[:, 0]
+        log_pi = log_policy(allowed(values, batch.action_mask), temperature).gather(1, batch.action[:, None])[:, 0]
         bonus = munchausen_bonus(log_pi, temperature, config.munchausen_alpha, config.munchausen_lowest)
         following = soft_value(next_outputs, log_policy(next_values, temperature), temperature)
         return self.head.target(batch.reward + bonus, batch.discount, following)
@@ -262,10 +263,9 @@ class DQN:
         """The batch on the agent's device, observations prepared for the network."""
         action, reward, discount = (self._on_device(part) for part in (batch.action, batch.reward, batch.discount))
         obs, next_obs = self._prepare.tensor(batch.obs), self._prepare.tensor(batch.next_obs)
-        mask, weights = (
-            None if part is None else self._on_device(part) for part in (batch.next_action_mask, batch.weights)
-        )
-        return Tensors(obs, action, reward, next_obs, discount, mask, weights)
+        optional = (batch.action_mask, batch.next_action_mask, batch.weights)
+        mask, next_mask, weights = (None if part is None else self._on_device(part) for part in optional)
+        return Tensors(obs, action, reward, next_obs, discount, mask, next_mask, weights)
 
     def _on_device(self, values: Array) -> Tensor:
         return torch.from_numpy(values).to(self.device)

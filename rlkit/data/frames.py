@@ -48,7 +48,7 @@ class FrameReplay:
         frame_stack: Frames in an observation.
         n_step: Steps in a sampled return. Cut at the end of an episode and at the newest complete transition.
         gamma: Discount per step.
-        action_mask_size: Width A of the masks of allowed next actions to store; 0 for none.
+        action_mask_size: Width A of the masks of allowed actions to store; 0 for none.
 
     Raises:
         MemoryBudgetError: the frames would not fit when full. Memory is claimed only as they come.
@@ -117,7 +117,7 @@ class FrameReplay:
             "environment": ((), "int32"),
         }
         if action_mask_size:
-            self._layout["next_action_mask"] = ((action_mask_size,), "bool")
+            self._layout |= {name: ((action_mask_size,), "bool") for name in ("action_mask", "next_action_mask")}
 
     def __len__(self) -> int:
         """Transitions that can be sampled."""
@@ -173,7 +173,8 @@ class FrameReplay:
         ring["action"][slots] = step.action
         ring["reward"][slots] = step.reward
         ring["ends"][slots] = step.terminated * _TERMINATED + step.truncated * _TRUNCATED
-        if "next_action_mask" in ring:
+        if "action_mask" in ring:
+            ring["action_mask"][slots] = True if step.action_mask is None else step.action_mask
             ring["next_action_mask"][slots] = True if step.next_action_mask is None else step.next_action_mask
         return self._link(numbers, np.arange(self.num_envs), frames)
 
@@ -258,7 +259,7 @@ class FrameReplay:
         else:
             obs, next_obs = self._frames(history), self._frames(self._history(successor))
         terminated = self._ring["ends"][last] & _TERMINATED  # 0 or 1
-        masks = self._ring.get("next_action_mask")
+        masks, next_masks = self._ring.get("action_mask"), self._ring.get("next_action_mask")
         return Batch(
             obs=obs,
             action=self._ring["action"][slots],
@@ -266,7 +267,8 @@ class FrameReplay:
             next_obs=next_obs,
             terminated=terminated != 0,
             discount=discount * (1 - terminated.astype(np.float32)),
-            next_action_mask=None if masks is None else masks[last],
+            action_mask=None if masks is None else masks[slots],
+            next_action_mask=None if next_masks is None else next_masks[last],
             indices=slots,
         )
 

@@ -44,7 +44,8 @@ class Batch:
     next_obs: Obs  # [B, *O]
     terminated: Bools  # [B]
     discount: Floats  # [B]
-    next_action_mask: Bools | None = None  # [B, A], where the replay stores masks
+    action_mask: Bools | None = None  # [B, A], where the replay stores masks
+    next_action_mask: Bools | None = None  # [B, A]
     indices: Indices | None = None  # [B]
     weights: Floats | None = None  # [B]
 
@@ -75,7 +76,7 @@ class ReplayBuffer:
         num_envs: Environments that step together.
         n_step: Steps in a sampled return. Cut at the end of an episode and at the newest transition held.
         gamma: Discount per step.
-        action_mask_size: Width A of the masks of allowed next actions to store; 0 for none.
+        action_mask_size: Width A of the masks of allowed actions to store; 0 for none.
 
     Raises:
         MemoryBudgetError: the buffer would not fit when full. Memory is claimed only as it fills.
@@ -120,9 +121,10 @@ class ReplayBuffer:
         self._obs = [self._columns(path, space) for path, space in observation_leaves]
         self._action = self._columns((), action_of_one_leaf(action_space))
         self._next_obs = [self._columns(path, space) for path, space in observation_leaves]
-        self._next_mask = (
-            self._reserve(("next_action_mask",), "bool", (action_mask_size,)) if action_mask_size else None
-        )
+        self._masks: list[_Column] = []  # of the observation and of the next one
+        if action_mask_size:
+            names = ("action_mask", "next_action_mask")
+            self._masks = [self._reserve((name,), "bool", (action_mask_size,)) for name in names]
         self._ends = self._widths.get("float32", 0)  # first of reward, terminated, truncated
         self._widths["float32"] = self._ends + 3
 
@@ -166,9 +168,9 @@ class ReplayBuffer:
         now[self._action.storage][:, self._action.start : self._action.stop] = step.action.reshape(self.num_envs, -1)
         for column in self._next_obs:
             now[column.storage][:, column.start : column.stop] = self._rows_of(step.next_obs, column)
-        if self._next_mask is not None:
-            mask = True if step.next_action_mask is None else step.next_action_mask
-            now[self._next_mask.storage][:, self._next_mask.start : self._next_mask.stop] = mask
+        if self._masks:
+            for column, mask in zip(self._masks, (step.action_mask, step.next_action_mask), strict=True):
+                now[column.storage][:, column.start : column.stop] = True if mask is None else mask
         ends = now["float32"]
         ends[:, self._ends] = step.reward
         ends[:, self._ends + 1] = step.terminated
@@ -211,7 +213,8 @@ class ReplayBuffer:
             next_obs=nest(self._observation_space, (column.of(last) for column in self._next_obs)),
             terminated=terminated != 0,
             discount=discount * (1 - terminated),
-            next_action_mask=None if self._next_mask is None else self._next_mask.of(last),
+            action_mask=self._masks[0].of(first) if self._masks else None,
+            next_action_mask=self._masks[1].of(last) if self._masks else None,
             indices=slots,
         )
 

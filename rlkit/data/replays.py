@@ -101,7 +101,7 @@ def make_replay(
         n_step: Steps in a sampled return.
         gamma: Discount per step.
         frame_stack: Frames in an observation, `Task.frame_stack`.
-        action_mask_size: Width of the masks of allowed next actions to store; 0 for none.
+        action_mask_size: Width of the masks of allowed actions to store; 0 for none.
         alpha: Exponent of the priorities; 0 draws uniformly.
 
     Raises:

@@ -121,6 +121,16 @@ def test_munchausen_target_is_the_papers_equation():
         assert agent.target(tensors)[row, 0].item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_forbidden_actions_have_no_part_in_the_munchausen_policies():
+    agent = different_networks(agent_with(munchausen=True))
+    batch = random_batch(action=np.full(ROWS, 1))
+    only = np.zeros((ROWS, ACTIONS), np.bool_)
+    only[:, 1] = True
+    tensors = agent.tensors(replace(batch, action_mask=only, next_action_mask=only))
+    values = reference_values(agent, tensors, online=False)[:, 1]  # one action: log-policies are zero
+    torch.testing.assert_close(agent.target(tensors)[:, 0], tensors.reward + tensors.discount * values)
+
+
 def test_categorical_learning_moves_the_distribution_to_its_target():
     agent = agent_with(distribution="categorical", atoms=11, lowest_return=-2.0, highest_return=2.0, learning_rate=0.01)
     batch = random_batch(discount=np.zeros(ROWS, np.float32), reward=np.full(ROWS, 0.4, np.float32))

@@ -21,7 +21,7 @@ from rlkit.types import Transition
 
 STACK, FRAME, ACTIONS = 4, (3, 2), spaces.Discrete(5)
 STACKS = spaces.Box(0, 255, (STACK, *FRAME), np.uint8)
-FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "discount", "next_action_mask")
+FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "discount", "action_mask", "next_action_mask")
 
 
 @dataclass
@@ -58,7 +58,7 @@ def episodes(steps, num_envs, lengths=(1, 2, 3, 9), seed=0):
         obs, action, reward, next_obs, terminated, truncated, mask = map(
             np.array, zip(*(row.step() for row in rows), strict=True)
         )
-        yield Transition(obs, action, reward, next_obs, terminated, truncated, next_action_mask=mask)
+        yield Transition(obs, action, reward, next_obs, terminated, truncated, action_mask=~mask, next_action_mask=mask)
 
 
 def frame_replay(capacity, num_envs=1, n_step=1, masks=5):
@@ -77,7 +77,7 @@ def filled(steps, capacity, num_envs=1, n_step=1, **options):
 def transitions(batch):
     """Each as bytes, so that equality is that of every bit."""
     columns = [np.ascontiguousarray(getattr(batch, name)) for name in FIELDS]
-    assert [column.dtype.str for column in columns] == ["|u1", "<i8", "<f4", "|u1", "|b1", "<f4", "|b1"]
+    assert [column.dtype.str for column in columns] == ["|u1", "<i8", "<f4", "|u1", "|b1", "<f4", "|b1", "|b1"]
     return [b"".join(column[row].tobytes() for column in columns) for row in range(len(columns[0]))]
 
 
@@ -282,7 +282,7 @@ def test_a_transition_without_a_mask_allows_every_action():
     for transition in episodes(20, 1):
         replay.add(replace(transition, next_action_mask=None))
     assert replay.sample(10, np.random.default_rng(0)).next_action_mask.all()
-    assert frame_replay(50, masks=0)._ring.keys() == replay._ring.keys() - {"next_action_mask"}
+    assert frame_replay(50, masks=0)._ring.keys() == replay._ring.keys() - {"action_mask", "next_action_mask"}
 
 
 def spoilt(field, row):

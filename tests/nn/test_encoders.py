@@ -67,7 +67,7 @@ def test_auto_takes_nature_for_large_pictures_impala_for_small_ones_and_a_percep
 
 
 def test_a_convolution_for_vectors_is_refused():
-    with pytest.raises(UnsupportedTaskError, match="--agent.encoder mlp"):
+    with pytest.raises(UnsupportedTaskError, match=r"--agent\.encoder mlp"):
         ObservationTensors(spaces.Box(-1, 1, (4,)), "nature", CPU)
 
 
