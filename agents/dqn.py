@@ -26,12 +26,12 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.observations import ObservationTensors
 from rlkit.agents.random import uniform_action
 from rlkit.data.replay import Batch
 from rlkit.data.replays import make_replay
 from rlkit.nn.action_values import NO_DRAWS, Design, Draws, action_values, of_action, to_action
 from rlkit.nn.compiled_td import CompiledTD, compiled_td
-from rlkit.nn.observations import ObservationTensors
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.nn.return_heads import CategoricalHead, QuantileHead, ReturnHead, ValueHead
 from rlkit.ops.distributional import quantile_midpoints
@@ -83,7 +83,7 @@ class DQN:
             action_values(design, self._prepare.shape, self.device, weights) for _ in range(2)
         )
         self.target_network.flat.copy_(self.network.flat)
-        self.optimizer = Adam(self.network.flat, config.learning_rate)
+        self.optimizer = Adam(self.network.flat, config.learning_rate, eps=config.adam_epsilon)
         self._compiled = self._compiled_update()
 
         self.replay = make_replay(

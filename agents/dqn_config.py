@@ -6,8 +6,8 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from rlkit.agents.observations import EncoderName
 from rlkit.config import AgentConfig
-from rlkit.nn.observations import EncoderName
 
 Distribution: TypeAlias = Literal["none", "categorical", "quantile", "implicit"]
 
@@ -17,6 +17,8 @@ class DQNConfig(AgentConfig):
 
     learning_rate: float = Field(2.5e-4, gt=0)
     """step size of Adam"""
+    adam_epsilon: float = Field(1e-8, gt=0)
+    """added to Adam's denominator (Hessel 2018: 1.5e-4; Dabney 2018: 0.01 / batch size)"""
     gamma: float = Field(0.99, ge=0, le=1)
     """discount factor"""
     batch_size: int = Field(128, ge=1)

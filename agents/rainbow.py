@@ -30,6 +30,8 @@ class QRDQNConfig(DQNConfig):
 
     distribution: Distribution = "quantile"
     """learn a distribution of returns"""
+    adam_epsilon: float = Field(0.01 / 32, gt=0)
+    """added to Adam's denominator"""
 
 
 class QRDQN(DQN):
@@ -45,6 +47,8 @@ class IQNConfig(DQNConfig):
     """learn a distribution of returns"""
     quantiles: int = Field(32, ge=1)
     """levels drawn for each pass"""
+    adam_epsilon: float = Field(0.01 / 32, gt=0)
+    """added to Adam's denominator"""
 
 
 class IQN(DQN):
@@ -69,6 +73,8 @@ class MunchausenDQN(DQN):
 class RainbowConfig(DQNConfig):
     """Hessel et al. 2018, table 1."""
 
+    adam_epsilon: float = Field(1.5e-4, gt=0)
+    """added to Adam's denominator"""
     double: bool = True
     """the online network selects the next action"""
     dueling: bool = True

@@ -7,9 +7,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rlkit.agents.observations import ObservationTensors
 from rlkit.errors import UnsupportedTaskError
 from rlkit.nn.encoders import ConvolutionEncoder, image_shape, is_image, to_channels
-from rlkit.nn.observations import ObservationTensors
 
 CPU = torch.device("cpu")
 
