@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # before numpy loads its BLAS
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import trim_mean
@@ -45,9 +46,30 @@ class LearningTask:
     total_steps: int
     eval_episodes: int
     settings: dict[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()  # what else the environment is made of
+    beside: str = ""  # task whose rlkit runs are this one's peer, where no library has the agent
 
 
-# Hyperparameters under rlkit's names; `sb3_arguments` translates them. Networks are 256x256 everywhere.
+# The tuned settings of rl-baselines3-zoo (hyperparams/dqn.yml at 22e3ff2) under the names of rlkit's DQN. Acrobot and
+# LunarLander share theirs; the zoo's `gradient_steps: -1`, as many updates as env steps, is spelt out.
+DQN_COMMON = {"hidden": (256, 256), "loss": "huber", "max_grad_norm": 10.0, "epsilon": 1.0}
+DQN_CARTPOLE = {
+    **DQN_COMMON, "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1_000,
+    "gamma": 0.99, "target_update_every": 10, "train_every": 256, "gradient_steps": 128, "epsilon_fraction": 0.16,
+    "final_epsilon": 0.04,
+}  # fmt: skip
+DQN_MOUNTAINCAR = {
+    **DQN_COMMON, "learning_rate": 4e-3, "batch_size": 128, "buffer_size": 10_000, "learning_starts": 1_000,
+    "gamma": 0.98, "target_update_every": 600, "train_every": 16, "gradient_steps": 8, "epsilon_fraction": 0.2,
+    "final_epsilon": 0.07,
+}  # fmt: skip
+DQN_ACROBOT = {
+    **DQN_COMMON, "learning_rate": 6.3e-4, "batch_size": 128, "buffer_size": 50_000, "learning_starts": 0,
+    "gamma": 0.99, "target_update_every": 250, "train_every": 4, "gradient_steps": 4, "epsilon_fraction": 0.12,
+    "final_epsilon": 0.1,
+}  # fmt: skip
+
+# Hyperparameters under rlkit's names; `SB3_MODELS` translates them. Networks are 256x256 everywhere.
 TASKS = {
     "ddpg_pendulum": LearningTask(
         "ddpg", "Pendulum-v1", 20_000, 50,
@@ -64,7 +86,26 @@ TASKS = {
         {"learning_rate": 1e-3, "gamma": 0.99, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
          "learning_starts": 10_000, "noise": "gaussian", "noise_sigma": 0.1},
     ),
+    "dqn_cartpole": LearningTask("dqn", "CartPole-v1", 50_000, 50, DQN_CARTPOLE),
+    "dqn_mountaincar": LearningTask("dqn", "MountainCar-v0", 120_000, 50, DQN_MOUNTAINCAR),
+    "dqn_acrobot": LearningTask("dqn", "Acrobot-v1", 100_000, 50, DQN_ACROBOT),
+    "dqn_lunarlander": LearningTask("dqn", "LunarLander-v3", 100_000, 50, DQN_ACROBOT, ("box2d",)),
 }  # fmt: skip
+
+
+def rainbow_beside(name: str, lowest_return: float, highest_return: float) -> LearningTask:
+    """Rainbow with all the settings of a DQN task; its atoms reach over the discounted returns there are."""
+    task = TASKS[name]
+    atoms = {"lowest_return": lowest_return, "highest_return": highest_return}
+    return replace(task, agent="rainbow", settings=task.settings | atoms, beside=name)
+
+
+TASKS |= {
+    "rainbow_cartpole": rainbow_beside("dqn_cartpole", 0.0, 100.0),
+    "rainbow_mountaincar": rainbow_beside("dqn_mountaincar", -50.0, 0.0),
+    "rainbow_acrobot": rainbow_beside("dqn_acrobot", -100.0, 0.0),
+    "rainbow_lunarlander": rainbow_beside("dqn_lunarlander", -300.0, 300.0),
+}
 
 
 def evaluation_seed(seed: int) -> int:
@@ -72,31 +113,52 @@ def evaluation_seed(seed: int) -> int:
     return 10_000 + seed
 
 
-def sb3_returns(task: LearningTask, seed: int) -> list[float]:
-    """Train stable-baselines3's algorithm; return its evaluation returns."""
-    import gymnasium as gym
-    import stable_baselines3 as sb3
-    import torch
-    from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.monitor import Monitor
+def sb3_ddpg(task: LearningTask, env: gym.Env[Any, Any], seed: int) -> Any:
+    """stable-baselines3's DDPG with the task's settings."""
+    from stable_baselines3 import DDPG
     from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-    torch.set_num_threads(1)
     settings = task.settings
-    env = gym.make(task.env)
     size = env.action_space.shape
     mean, sigma = np.zeros(size), np.full(size, settings["noise_sigma"])
     if settings["noise"] == "gaussian":
         noise = NormalActionNoise(mean, sigma)
     else:
         noise = OrnsteinUhlenbeckActionNoise(mean, sigma, theta=settings["noise_theta"])
-    model = getattr(sb3, task.agent.upper())(
-        "MlpPolicy", env, seed=seed, device="cpu",
-        policy_kwargs={"net_arch": [256, 256]},
-        action_noise=noise,
-        **{name: settings[name] for name in ("learning_rate", "gamma", "batch_size", "tau")},
-        **{name: settings[name] for name in ("buffer_size", "learning_starts")},
+    names = ("learning_rate", "gamma", "batch_size", "tau", "buffer_size", "learning_starts")
+    return DDPG(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs={"net_arch": [256, 256]}, action_noise=noise,
+        **{name: settings[name] for name in names},
     )  # fmt: skip
+
+
+def sb3_dqn(task: LearningTask, env: gym.Env[Any, Any], seed: int) -> Any:
+    """stable-baselines3's DQN with the task's settings; its loss is the Huber loss, and nothing else."""
+    from stable_baselines3 import DQN
+
+    settings = task.settings
+    assert settings["loss"] == "huber"
+    names = ("learning_rate", "gamma", "batch_size", "buffer_size", "learning_starts", "max_grad_norm")
+    return DQN(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs={"net_arch": list(settings["hidden"])},
+        train_freq=settings["train_every"], gradient_steps=settings["gradient_steps"],
+        target_update_interval=settings["target_update_every"],
+        exploration_initial_eps=settings["epsilon"], exploration_final_eps=settings["final_epsilon"],
+        exploration_fraction=settings["epsilon_fraction"], **{name: settings[name] for name in names},
+    )  # fmt: skip
+
+
+SB3_MODELS = {"ddpg": sb3_ddpg, "dqn": sb3_dqn}
+
+
+def sb3_returns(task: LearningTask, seed: int) -> list[float]:
+    """Train stable-baselines3's algorithm; return its evaluation returns."""
+    import torch
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
+
+    torch.set_num_threads(1)
+    model = SB3_MODELS[task.agent](task, gym.make(task.env), seed)
     model.learn(task.total_steps)
     eval_env = Monitor(gym.make(task.env))
     eval_env.reset(seed=evaluation_seed(seed))
@@ -135,7 +197,7 @@ def run(library: str, task_name: str, seeds: list[int]) -> None:
             continue
         start = time.perf_counter()
         returns = LIBRARIES[library](task, seed)
-        packages = ["torch", "numpy", "gymnasium", "stable-baselines3"]
+        packages = ["torch", "numpy", "gymnasium", "stable-baselines3", *task.packages]
         record = {
             "task": task_name, "library": library, "seed": seed, "env": task.env, "total_steps": task.total_steps,
             "settings": task.settings, "mean_return": sum(returns) / len(returns), "returns": returns,
@@ -161,16 +223,21 @@ def bootstrapped_iqm(scores: Sequence[float], rng: np.random.Generator) -> Float
     return trim_mean(np.asarray(scores)[draws], 0.25, axis=1)
 
 
+def scores_of(task: str) -> dict[str, dict[int, float]]:
+    """For each library the scores there are, by seed."""
+    records = [json.loads(path.read_text()) for path in sorted((RESULTS / task).glob("*.json"))]
+    return {
+        library: {record["seed"]: record["mean_return"] for record in records if record["library"] == library}
+        for library in LIBRARIES
+    }
+
+
 def table() -> str:
-    """A row for each task and library, and the interval of rlkit minus the peer on the seeds both have."""
+    """A row for each task and library, and the interval of rlkit minus its peer on the seeds both have."""
     rows = ["| task | library | seeds | IQM of mean returns [95 %] | worst seed | rlkit - peer, IQM [95 %] |"]
     rows.append("|" + "---|" * 6)
-    for task in TASKS:
-        records = [json.loads(path.read_text()) for path in sorted((RESULTS / task).glob("*.json"))]
-        scores = {
-            library: {record["seed"]: record["mean_return"] for record in records if record["library"] == library}
-            for library in LIBRARIES
-        }
+    for name, task in TASKS.items():
+        scores = scores_of(name)
         for library, by_seed in scores.items():
             if not by_seed:
                 continue
@@ -178,7 +245,9 @@ def table() -> str:
             low, high = interval(bootstrapped_iqm(values, np.random.default_rng(0)))
             spread = f"{trim_mean(values, 0.25):.1f} [{low:.1f}, {high:.1f}]"
             against = "" if library == "rlkit" else difference(scores["rlkit"], by_seed)
-            rows.append(f"| {task} | {library} | {len(values)} | {spread} | {min(values):.1f} | {against} |")
+            if task.beside:
+                against = f"{difference(by_seed, scores_of(task.beside)['rlkit'])} to {task.beside}"
+            rows.append(f"| {name} | {library} | {len(values)} | {spread} | {min(values):.1f} | {against} |")
     return "\n".join(rows) + "\n"
 
 

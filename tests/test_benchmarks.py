@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import pytest
 import source_tree
+from torch import nn
+
+from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.rainbow import RainbowConfig
 
 SCRIPT = source_tree.ROOT / "benchmarks" / "agents_speed.py"
+LIBRARIES = {"ddpg": ("rlkit", "sb3", "cleanrl"), "acting": ("rlkit", "torch")}
 
 
 @pytest.fixture(scope="module")
-def speed() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("agents_speed", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["agents_speed"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def speed() -> Iterator[SimpleNamespace]:
+    """The modules of `benchmarks/agents_speed.py`, found as when it is run as a script."""
+    names = {"script": "agents_speed", "table": "speed_table"}
+    names |= {short: f"speed_measures.{short}" for short in ("job", "cleanrl")}
+    sys.path.insert(0, str(SCRIPT.parent))
+    yield SimpleNamespace(**{short: importlib.import_module(name) for short, name in names.items()})
+    sys.path.remove(str(SCRIPT.parent))
+
+
+@pytest.fixture(scope="module")
+def learning() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(SCRIPT.parent))
+    yield importlib.import_module("agents_learning")
+    sys.path.remove(str(SCRIPT.parent))
 
 
 def fake(library: str, number: int, seconds: float, **changes: Any) -> dict[str, Any]:
@@ -47,7 +59,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return {row[1]: row for row in cells[2:]}
 
 
-def test_ratio_is_the_median_of_the_ratios_of_each_round(speed: ModuleType) -> None:
+def test_ratio_is_the_median_of_the_ratios_of_each_round(speed: SimpleNamespace) -> None:
     # rlkit 100, 50, 20 and sb3 20, 25, 20 steps/s: ratios 5, 2, 1; the ratio of the medians would be 2.5
     seconds = [(1, 5), (2, 4), (5, 5)]
     records = [
@@ -55,64 +67,69 @@ def test_ratio_is_the_median_of_the_ratios_of_each_round(speed: ModuleType) -> N
         for number, pair in enumerate(seconds, 1)
         for library, value in zip(("rlkit", "sb3"), pair, strict=True)
     ]
-    found = rows(speed.table(records))
+    found = rows(speed.table.table(records, LIBRARIES))
     assert found["rlkit"][2:] == ["50.0 [20.0–100.0] steps/s", "–", "3"]
     assert found["sb3"][2:] == ["20.0 [20.0–25.0] steps/s", "2.00 [1.00–5.00]", "3"]
 
 
-def test_incomplete_rounds_do_not_count_and_rounds_are_not_put_together_from_two_sittings(speed: ModuleType) -> None:
+def test_incomplete_rounds_do_not_count_and_rounds_are_not_put_together_from_two_sittings(
+    speed: SimpleNamespace,
+) -> None:
     records = [fake("rlkit", 1, 1), fake("sb3", 1, 2), fake("rlkit", 2, 1), fake("sb3", 2, 2, sitting="b")]
-    assert rows(speed.table(records))["sb3"][4] == "1"
+    assert rows(speed.table.table(records, LIBRARIES))["sb3"][4] == "1"
 
 
-def test_rounds_of_several_sittings_add_up(speed: ModuleType) -> None:
+def test_rounds_of_several_sittings_add_up(speed: SimpleNamespace) -> None:
     records = [fake(library, 1, 1, sitting=sitting) for sitting in "ab" for library in ("rlkit", "sb3")]
-    assert rows(speed.table(records))["sb3"][4] == "2"
+    assert rows(speed.table.table(records, LIBRARIES))["sb3"][4] == "2"
 
 
 @pytest.mark.parametrize("change", [{"steps": 50}, {"machine": "other"}, {"versions": {"torch": "3"}}, {"code": "1"}])
-def test_rounds_under_other_conditions_than_the_newest_are_left_out(speed: ModuleType, change: dict[str, Any]) -> None:
+def test_rounds_under_other_conditions_than_the_newest_are_left_out(
+    speed: SimpleNamespace, change: dict[str, Any]
+) -> None:
     old = [fake(library, 1, 9, **change) for library in ("rlkit", "sb3")]
     new = [fake(library, 1, 1, sitting="b", finished="2026-02-01") for library in ("rlkit", "sb3")]
-    text = speed.table(old + new)
+    text = speed.table.table(old + new, LIBRARIES)
     assert rows(text)["rlkit"][2] == "100.0 [100.0–100.0] steps/s"
     assert "1 complete rounds with other" in text
 
 
-def test_calls_are_told_in_microseconds(speed: ModuleType) -> None:
+def test_calls_are_told_in_microseconds(speed: SimpleNamespace) -> None:
     changes = {"work": "acting", "env": "", "libraries": ["rlkit", "torch"]}
-    text = speed.table([fake("rlkit", 1, 0.001, **changes), fake("torch", 1, 0.004, **changes)])
+    text = speed.table.table([fake("rlkit", 1, 0.001, **changes), fake("torch", 1, 0.004, **changes)], LIBRARIES)
     assert rows(text)["torch"][2:4] == ["40.0 [40.0–40.0] µs", "0.25 [0.25–0.25]"]
 
 
-def test_clock_counts_steps_over_episodes(speed: ModuleType) -> None:
-    env = speed.StepClock(gym.make("Pendulum-v1", max_episode_steps=2), 3, 5)
-    speed.StepClock.marks.clear()
+def test_clock_counts_steps_over_episodes(speed: SimpleNamespace) -> None:
+    env = speed.job.StepClock(gym.make("Pendulum-v1", max_episode_steps=2), 3, 5)
+    speed.job.StepClock.marks.clear()
     for _ in range(3):
         env.reset(seed=0)
         for _ in range(2):
             env.step(env.action_space.sample())
-    assert sorted(speed.StepClock.marks) == [3, 5]
+    assert sorted(speed.job.StepClock.marks) == [3, 5]
 
 
-def test_marks_come_from_one_environment(speed: ModuleType) -> None:
+def test_marks_come_from_one_environment(speed: SimpleNamespace) -> None:
     for steps in (4, 2):  # the first one goes to the end, the second stops before it
-        env = speed.StepClock(gym.make("Pendulum-v1"), 2, 4)
+        env = speed.job.StepClock(gym.make("Pendulum-v1"), 2, 4)
         env.reset(seed=0)
         for _ in range(steps):
             env.step(env.action_space.sample())
-    assert list(speed.StepClock.marks) == [2]
+    assert list(speed.job.StepClock.marks) == [2]
 
 
-def test_a_patch_that_does_not_fit_stops(speed: ModuleType) -> None:
+@pytest.mark.parametrize("name", ["DDPG", "DQN"])
+def test_a_patch_that_does_not_fit_stops(speed: SimpleNamespace, name: str) -> None:
     with pytest.raises(SystemExit, match="has changed"):
-        speed.patched("print('another script')")
+        speed.cleanrl.patched(getattr(speed.cleanrl, name), "print('another script')")
 
 
-def test_cleanrl_is_read_from_a_work_tree_and_from_a_bare_directory(speed: ModuleType, tmp_path: Path) -> None:
+def test_cleanrl_is_read_from_a_work_tree_and_from_a_bare_directory(speed: SimpleNamespace, tmp_path: Path) -> None:
     tree, bare = tmp_path / "tree", tmp_path / "bare"
     (tree / "cleanrl").mkdir(parents=True)
-    (tree / speed.CLEANRL_SCRIPT).write_text("x = 1\n")
+    (tree / speed.cleanrl.DDPG.name).write_text("x = 1\n")
     author = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
     for command in (
         ["init", "-q"],
@@ -122,18 +139,100 @@ def test_cleanrl_is_read_from_a_work_tree_and_from_a_bare_directory(speed: Modul
     ):
         subprocess.run(["git", *command], cwd=tree, check=True, capture_output=True)
     for checkout in (tree, bare):
-        assert speed.cleanrl_source(checkout, speed.CLEANRL_SCRIPT) == "x = 1\n"
-        assert len(speed.git(checkout, "rev-parse", "HEAD").strip()) == 40
+        assert speed.cleanrl.cleanrl_source(checkout, speed.cleanrl.DDPG.name) == "x = 1\n"
+        assert len(speed.cleanrl.git(checkout, "rev-parse", "HEAD").strip()) == 40
 
 
-def test_patches_fit_cleanrls_script(speed: ModuleType) -> None:
+@pytest.mark.parametrize("name", ["DDPG", "DQN"])
+def test_patches_fit_cleanrls_scripts(speed: SimpleNamespace, name: str) -> None:
     if "CLEANRL_DIR" not in os.environ:
         pytest.skip("CLEANRL_DIR names no checkout of vwxyzjn/cleanrl")
-    source = speed.cleanrl_source(Path(os.environ["CLEANRL_DIR"]), speed.CLEANRL_SCRIPT)
-    text = speed.patched(source)
+    script = getattr(speed.cleanrl, name)
+    text = speed.cleanrl.patched(script, speed.cleanrl.cleanrl_source(Path(os.environ["CLEANRL_DIR"]), script.name))
     ast.parse(text)
     assert text.count("SAME_STEP") == 1
     assert 'infos["final_observation"]' not in text
+
+
+def test_rounds_with_another_version_in_a_peers_own_interpreter_are_left_out(speed: SimpleNamespace) -> None:
+    names, libraries = ["rlkit", "sbx"], {"dqn": ["rlkit", "sbx"]}
+    changes = {"work": "dqn", "env": "CartPole-v1", "libraries": names}
+    old = [fake(name, 1, 9, **changes, **({"peer_versions": {"jax": "1"}} if name == "sbx" else {})) for name in names]
+    changes |= {"sitting": "b", "finished": "2026-02-01"}
+    new = [fake(name, 1, 1, **changes, **({"peer_versions": {"jax": "2"}} if name == "sbx" else {})) for name in names]
+    text = speed.table.table(old + new, libraries)
+    assert rows(text)["sbx"][2:] == ["100.0 [100.0–100.0] steps/s", "1.00 [1.00–1.00]", "1"]
+    assert "jax 2" in text
+    assert "jax 1" not in text
+
+
+def test_dqn_is_timed_from_a_later_step_than_ddpg(speed: SimpleNamespace) -> None:
+    ddpg, dqn = (speed.job.Job(work, "rlkit", "CartPole-v1", 10, 0, 0) for work in ("ddpg", "dqn"))
+    assert (ddpg.total_steps, dqn.total_steps) == (1_011, 2_011)
+
+
+def test_peers_that_the_user_must_give_are_left_out_aloud(
+    speed: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = speed.script.parser().parse_args(["run", "--agents", "dqn", "--sbx", "peer/bin/python", "--core", "0"])
+    (group,) = speed.script.jobs_of(arguments)
+    assert [job.library for job in group] == ["rlkit", "sb3", "sbx"]
+    assert [job.python for job in group] == [None, None, str(Path("peer/bin/python").absolute())]
+    assert "CleanRL is left out" in capsys.readouterr().out
+
+
+def test_environments_are_measured_with_the_agent_they_belong_to(speed: SimpleNamespace) -> None:
+    arguments = speed.script.parser().parse_args(["run", "--envs", "Pendulum-v1", "CartPole-v1", "--libraries", "sb3"])
+    groups = speed.script.jobs_of(arguments)
+    assert [[(job.work, job.env) for job in group] for group in groups] == [
+        [("ddpg", "Pendulum-v1")],
+        [("dqn", "CartPole-v1")],
+    ]
+
+
+@pytest.mark.parametrize("name", ["dqn_cartpole", "dqn_mountaincar", "dqn_acrobot", "dqn_lunarlander"])
+def test_dqn_tasks_give_sb3_what_they_give_rlkit(learning: ModuleType, name: str) -> None:
+    task = learning.TASKS[name]
+    model = learning.sb3_dqn(task, gym.make("CartPole-v1"), 3)
+    settings = DQNConfig(**task.settings)
+    assert model.train_freq.frequency == settings.train_every
+    assert model.target_update_interval == settings.target_update_every
+    for ours, theirs in (("epsilon", "initial_eps"), ("final_epsilon", "final_eps"), ("epsilon_fraction", "fraction")):
+        assert getattr(model, f"exploration_{theirs}") == getattr(settings, ours)
+    for same in (
+        *("learning_rate", "gamma", "batch_size", "buffer_size", "learning_starts", "gradient_steps", "max_grad_norm"),
+        "tau",
+    ):
+        assert getattr(model, same) == getattr(settings, same), same
+    layers = [layer.out_features for layer in model.q_net.q_net if isinstance(layer, nn.Linear)]
+    assert layers == [*settings.hidden, 2]
+    assert (settings.loss, settings.double, settings.n_step) == ("huber", False, 1)  # SB3's
+
+
+def test_rainbow_differs_from_its_dqn_task_in_the_agent_and_its_atoms(learning: ModuleType) -> None:
+    for name in ("cartpole", "mountaincar", "acrobot", "lunarlander"):
+        rainbow, dqn = learning.TASKS[f"rainbow_{name}"], learning.TASKS[f"dqn_{name}"]
+        assert (rainbow.agent, rainbow.env, rainbow.total_steps) == ("rainbow", dqn.env, dqn.total_steps)
+        assert rainbow.beside == f"dqn_{name}"
+        assert {key: rainbow.settings[key] for key in dqn.settings} == dqn.settings
+        assert set(rainbow.settings) - set(dqn.settings) == {"lowest_return", "highest_return"}
+        RainbowConfig(**rainbow.settings)
+
+
+def test_an_agent_beside_another_is_compared_with_its_scores(
+    learning: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "RESULTS", tmp_path)
+    for task, score in (("dqn_cartpole", 400.0), ("rainbow_cartpole", 500.0)):
+        (tmp_path / task).mkdir()
+        for seed in range(4):
+            record = {"library": "rlkit", "seed": seed, "mean_return": score}
+            (tmp_path / task / f"rlkit-s{seed}.json").write_text(json.dumps(record))
+    lines = learning.table().splitlines()[2:]
+    assert [line.split(" | ")[-1].removesuffix(" |") for line in lines] == [
+        "",
+        "+100.0 [+100.0, +100.0] to dqn_cartpole",
+    ]
 
 
 @pytest.mark.slow
