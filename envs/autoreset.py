@@ -18,6 +18,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rlkit.envs.batch import Layout, layout_of, leaves
 from rlkit.envs.contract import describe
+from rlkit.envs.masks import MaskReader, WrongMask
 from rlkit.envs.vector import Info, ResetStates, Space
 from rlkit.errors import EnvironmentFault, RlkitError, UsageError
 from rlkit.seeding import row_seed
@@ -53,6 +54,7 @@ class TrueTransitions:
         self.single_action_space: Space = env.single_action_space
         self.frame_stack = 1
         self._layout: Layout = layout_of(self.single_observation_space)
+        self._masks = MaskReader(self.single_observation_space, self.single_action_space)
         self._seed = 0
         self._steps = 0
 
@@ -78,16 +80,30 @@ class TrueTransitions:
             next_obs, infos = obs, split_infos(raw_infos, self.num_envs)
             obs = self._reset_ended(next_obs, ended, reset_infos, reset_states)
         rewards = np.array(reward, np.float64)
-        return VectorStep(obs, next_obs, rewards, terminated, truncated, tuple(infos), tuple(reset_infos))
+        try:
+            mask, next_mask = self._masks.read_step(obs, next_obs, infos, reset_infos, terminated)
+        except WrongMask as error:
+            raise EnvironmentFault(f"environment {error.row} failed in step {self._steps}: {error}") from error
+        return VectorStep(
+            obs,
+            next_obs,
+            rewards,
+            terminated,
+            truncated,
+            tuple(infos),
+            tuple(reset_infos),
+            action_mask=mask,
+            next_action_mask=next_mask,
+        )
 
     def get_state(self) -> State:
         """Seed and step count; unfinished episodes cannot be kept."""
         return {"tier": self.restore_tier, "seed": self._seed, "steps": self._steps}
 
-    def set_state(self, state: State) -> Obs | None:
-        """New episodes, other ones than those before; returns their observations."""
+    def set_state(self, state: State) -> tuple[Obs, tuple[Info, ...]]:
+        """New episodes, other ones than those before; returns what `reset` would."""
         self._seed, self._steps = state["seed"], state["steps"]
-        return self._reset_all(generation=self._steps)[0]
+        return self._reset_all(generation=self._steps)
 
     def close(self) -> None:
         """Close the wrapped environment."""

@@ -1,4 +1,4 @@
-"""The small problems of Sutton and Barto (2018) whose states lie in a row: examples 5.5, 6.2, 6.7, 7.1, 9.1, 13.1."""
+"""Small problems of Sutton and Barto (2018) whose states lie in a row: examples 5.5, 6.2, 6.7, 7.1, 9.1, 11.1, 13.1."""
 
 from __future__ import annotations
 
@@ -150,6 +150,29 @@ class InfiniteVariance(FiniteMDPEnv):
     def picture(self) -> Picture:
         """The state and the end."""
         return chain_picture("ST", self.state, f"state {self.state}")
+
+
+class Baird(FiniteMDPEnv):
+    """Baird's counterexample: off-policy learning with linear features diverges here (example 11.1, figure 11.1).
+
+    Seven states, first of all any, evenly; no end and no reward, so that every value is 0. Action 0 (dashed) leads to
+    one of the states 0 … 5, evenly, action 1 (solid) to state 6. In the book the behaviour policy takes the dashed
+    action with probability 6/7, the policy to evaluate always the solid one, and γ is 0.99; its features are the
+    agent's matter: 2 w_i + w_8 in each of the upper states, w_7 + 2 w_8 in the lower one.
+
+    Args:
+        render_mode: None, `rgb_array` or `ansi`.
+    """
+
+    def __init__(self, *, render_mode: str | None = None) -> None:
+        dashed: list[Outcome] = [(1.0 / 6.0, state, 0.0, False) for state in range(6)]
+        solid: list[Outcome] = [(1.0, 6, 0.0, False)]
+        model = FiniteMDP.from_outcomes([[dashed, solid]] * 7, np.full(7, 1.0 / 7.0))
+        super().__init__(model, render_mode)
+
+    def picture(self) -> Picture:
+        """The upper six states, and the lower one at the right end."""
+        return chain_picture("......S", self.state, f"state {self.state}")
 
 
 _START = (196, 217, 236)

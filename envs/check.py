@@ -16,11 +16,12 @@ from gymnasium.wrappers import TimeLimit
 from rlkit.envs.contract import OLD_GYM_HINT, CheckedEnv, Env, describe, lacks_reset_arguments
 from rlkit.envs.locate import EnvRef
 from rlkit.envs.make import EnvFactory, Wrapper
+from rlkit.envs.masks import ACTION_MASK, MaskReader, WrongMask, sampled
 from rlkit.envs.restore import explain_restore, layers, same
 from rlkit.envs.vector import Space
 from rlkit.envs.wrapper_names import WrapperSpec
 from rlkit.errors import RlkitError
-from rlkit.types import Array
+from rlkit.types import Array, Bools
 
 Level: TypeAlias = Literal["error", "warning", "info"]
 
@@ -64,14 +65,16 @@ class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
         return self.last_step
 
 
-def check_env(env_ref: EnvRef, wrappers: tuple[Wrapper | WrapperSpec, ...] = ()) -> list[Finding]:
+def check_env(
+    env_ref: EnvRef, wrappers: tuple[Wrapper | WrapperSpec, ...] = (), env_kwargs: dict[str, Any] | None = None
+) -> list[Finding]:
     """Findings about the environment, errors first within what was discovered together.
 
     Takes about a second for a cheap environment: some episodes of random actions, twice the same 50 steps, and the
     restore probe.
     """
     report = _Report()
-    factory = EnvFactory(env_ref, tuple(wrappers))
+    factory = EnvFactory(env_ref, tuple(wrappers), env_kwargs or {})
     try:
         _check(factory, report)
     except RlkitError as error:
@@ -138,19 +141,22 @@ class _Walk:
         self._steps = 0
         self._terminated = 0
         self._truncated = 0
-        self._mask: Any = None
+        self._reader = MaskReader(env.observation_space, env.action_space)
+        self._mask: Bools | None = None
+        self._masked = 0
 
     def run(self) -> None:
         """Walk until some episodes have ended."""
         stop_at = time.monotonic() + _WALK_SECONDS
         obs, info = self._env.reset(seed=0)
         self._look_at_observation(obs, "reset")
-        self._mask = info.get("action_mask")
+        self._look_at_mask(obs, info, "reset")
         while self._steps < _MAX_STEPS and time.monotonic() < stop_at:
             if self._steps >= _MIN_STEPS and self._terminated + self._truncated >= _EPISODES:
                 break
             obs = self._step(obs)
         self._look_at_ends()
+        self._tell_of_masks()
 
     def _step(self, obs: Any) -> Any:
         action = sampled(self._actions, self._mask)
@@ -164,17 +170,44 @@ class _Walk:
         self._look_at_aliasing(obs, kept, next_obs)
         self._look_at_observation(next_obs, f"step {self._steps}")
         self._look_at_result(reward)
+        where = f"step {self._steps}"
         if terminated or truncated:
             self._terminated += terminated
             self._truncated += truncated
+            if truncated:  # learners ask what could be done next
+                self._look_at_mask(next_obs, info, where)
             next_obs, info = self._env.reset()
-            self._look_at_observation(next_obs, "reset")
-        self._mask = info.get("action_mask")
+            where = "reset"
+            self._look_at_observation(next_obs, where)
+        self._look_at_mask(next_obs, info, where)
         return next_obs
 
     def _look_at_observation(self, obs: Any, where: str) -> None:
         for level, kind, text in observation_problems(self._space, obs, "the observation"):
             self._report.add(level, f"{text} (first seen in {where})", kind)
+
+    def _look_at_mask(self, obs: Any, info: dict[str, Any], where: str) -> None:
+        if ACTION_MASK in info and not self._reader.choices:
+            self._report.add(
+                "warning", "the info has an action_mask, but only Discrete and MultiDiscrete actions have masks", "mask"
+            )
+        try:
+            self._mask = self._reader.read_one(obs, info)
+        except WrongMask as error:
+            self._mask = None
+            self._report.add("error", f"{error} (first seen in {where})", "mask")
+        except (KeyError, TypeError):  # an observation that lacks its mask, which was told of already
+            self._mask = None
+        self._masked += self._mask is not None
+
+    def _tell_of_masks(self) -> None:
+        if not self._masked:
+            return
+        looks = self._steps + 1 + self._truncated  # every step, the first reset, and both ends of a cut
+        told = f"gives action masks of {self._reader.size} entries"
+        if self._masked < looks:
+            told += f", in {self._masked} of {looks} observations; where there is none, everything counts as allowed"
+        self._report.add("info", told)
 
     def _look_at_aliasing(self, obs: Any, kept: Any, next_obs: Any) -> None:
         before, after = _arrays(obs), _arrays(next_obs)
@@ -217,13 +250,6 @@ class _Walk:
                 "info",
                 f"{self._terminated} episodes terminated and {self._truncated} were truncated in {self._steps} steps",
             )
-
-
-def sampled(space: Space, mask: Any) -> Any:
-    """Random action, one that `info["action_mask"]` allows where the environment gives a mask."""
-    if mask is not None and isinstance(space, spaces.Discrete):
-        return space.sample(mask=np.asarray(mask, np.int8))
-    return space.sample()
 
 
 def observation_problems(space: Space, value: Any, path: str) -> list[tuple[Level, str, str]]:
@@ -312,13 +338,14 @@ def _seeded_steps(factory: EnvFactory) -> list[Any]:
     try:
         actions = copy.deepcopy(env.action_space)
         actions.seed(0)
+        reader = MaskReader(env.observation_space, env.action_space)
         obs, info = env.reset(seed=0)
         seen: list[Any] = [copy.deepcopy(obs)]
         for _ in range(_SAME_SEED_STEPS):
-            obs, reward, terminated, truncated, info = env.step(sampled(actions, info.get("action_mask")))
+            obs, reward, terminated, truncated, info = env.step(sampled(actions, reader.read_one(obs, info)))
             seen.append((copy.deepcopy(obs), float(np.asarray(reward).item()), bool(terminated), bool(truncated)))
             if terminated or truncated:
-                _, info = env.reset()
+                obs, info = env.reset()
         return seen
     finally:
         env.close()
@@ -351,13 +378,16 @@ def _check_speed(factory: EnvFactory, report: _Report) -> None:
 
 
 def _stepper(env: Env) -> Callable[[], None]:
-    _, info = env.reset(seed=0)
-    action = sampled(copy.deepcopy(env.action_space), info.get("action_mask"))
+    reader = MaskReader(env.observation_space, env.action_space)
+    actions = copy.deepcopy(env.action_space)
+    action, latest = actions.sample(), env.reset(seed=0)
 
     def step() -> None:
-        _, _, terminated, truncated, _ = env.step(copy.copy(action))
-        if terminated or truncated:
-            env.reset()
+        nonlocal latest
+        mask = reader.read_one(*latest)
+        chosen = copy.copy(action) if mask is None else sampled(actions, mask)
+        obs, _, terminated, truncated, info = env.step(chosen)
+        latest = env.reset() if terminated or truncated else (obs, info)
 
     return step
 

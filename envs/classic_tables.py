@@ -1,6 +1,8 @@
-"""The planning problems of Sutton and Barto (2018), chapter 4: the gambler and Jack's car rental."""
+"""Tables of Sutton and Barto (2018): the gambler and Jack's car rental (chapter 4), access control (example 10.2)."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -15,6 +17,8 @@ _LOTS = _CAPACITY + 1  # numbers of cars that a location can hold, 0 … 20
 _PRICE, _MOVING = 10.0, 2.0
 _REQUESTS, _RETURNS = (3.0, 4.0), (3.0, 2.0)
 _NEGLIGIBLE = 1e-12
+_SERVERS, _FREED = 10, 0.06
+_PRIORITIES = (1, 2, 4, 8)
 
 
 class Gambler(FiniteMDPEnv):
@@ -75,6 +79,61 @@ class CarRental(FiniteMDPEnv):
         moved = "" if self._last_action is None else f", last moved {self._last_action}"
         caption = f"{first} cars at the first location, {second} at the second{moved}"
         return Picture(("." * _LOTS,) * _LOTS, agent=(_CAPACITY - first, second), caption=caption, cell_size=16)
+
+
+class AccessControl(FiniteMDPEnv):
+    """Customers of four priorities ask for one of ten servers (example 10.2); no end: the average reward counts.
+
+    Observed are the number of free servers, 0 … 10, and the priority of the customer at the head of the queue, 0 … 3
+    for rewards of 1, 2, 4, 8: MultiDiscrete([11, 4]), state 4 · free + priority. Action 1 accepts: the customer pays
+    and occupies a server; where none is free, and with action 0, the customer is sent away without reward. Then every
+    busy server, the one just taken among them, becomes free with probability 0.06, and the next customer is of any
+    priority, evenly. All servers are free at first, which the book does not say.
+
+    Args:
+        render_mode: None, `rgb_array` or `ansi`.
+    """
+
+    def __init__(self, *, render_mode: str | None = None) -> None:
+        kinds = len(_PRIORITIES)
+        outcomes = [
+            [_served(free, kind, accepts) for accepts in (False, True)]
+            for free in range(_SERVERS + 1)
+            for kind in range(kinds)
+        ]
+        start = np.zeros(len(outcomes))
+        start[-kinds:] = 1.0 / kinds
+        super().__init__(FiniteMDP.from_outcomes(outcomes, start), render_mode, shape=(_SERVERS + 1, kinds))
+
+    def grid(self) -> GridShape:
+        """As figure 10.5: upwards the priorities, to the right the free servers."""
+        free, kind = np.divmod(np.arange(self._model.num_states), len(_PRIORITIES))
+        cell = (len(_PRIORITIES) - 1 - kind) * (_SERVERS + 1) + free
+        return GridShape(len(_PRIORITIES), _SERVERS + 1, cell, np.zeros(len(cell), dtype=np.bool_))
+
+    def picture(self) -> Picture:
+        """Free servers and the customer, laid out as in figure 10.5."""
+        free, kind = divmod(self.state, len(_PRIORITIES))
+        done = "" if self._last_action is None else ", accepted" if self._last_action else ", rejected"
+        caption = f"{free} servers free, priority {_PRIORITIES[kind]}{done}"
+        cells = ("." * (_SERVERS + 1),) * len(_PRIORITIES)
+        return Picture(cells, agent=(len(_PRIORITIES) - 1 - kind, free), caption=caption)
+
+
+def _served(free: int, kind: int, accepts: bool) -> list[Outcome]:
+    """What follows on a customer: how many of the busy servers become free, and who comes next."""
+    paid = accepts and free > 0
+    busy = _SERVERS - free + paid
+    reward, kinds = float(_PRIORITIES[kind]) if paid else 0.0, len(_PRIORITIES)
+    return [
+        (_binomial(busy, freed) / kinds, (_SERVERS - busy + freed) * kinds + following, reward, False)
+        for freed in range(busy + 1)
+        for following in range(kinds)
+    ]
+
+
+def _binomial(trials: int, successes: int) -> float:
+    return math.comb(trials, successes) * _FREED**successes * (1.0 - _FREED) ** (trials - successes)
 
 
 def _flip(capital: int, stake: int, p_h: float) -> list[Outcome]:

@@ -134,7 +134,7 @@ class CheckedEnv:
             )
         if state is not None and _ignores_start(self.env):
             self.env.unwrapped.s = int(state)  # type: ignore[attr-defined, call-overload]
-            return int(state), dict(result[1])  # type: ignore[call-overload]
+            return int(state), {}  # type: ignore[call-overload]  # the info is of another state
         return result[0], dict(result[1])
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -168,7 +168,8 @@ class CheckedEnv:
     def fault(self, reason: str, action: Any = None) -> EnvironmentFault:
         """Error that names this environment, its episode step and the action."""
         told = "" if action is None else f"\n  action: {action!r:.200}"
-        return EnvironmentFault(f"environment {self.index} failed in step {self.episode_step}: {reason}{told}")
+        place = f"step {self.episode_step}" if self.episode_step else "reset"
+        return EnvironmentFault(f"environment {self.index} failed in {place}: {reason}{told}")
 
     def _reset_fault(self, error: Exception) -> EnvironmentFault:
         missing = lacks_reset_arguments(self.env)

@@ -24,6 +24,8 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
         render_mode: None, `rgb_array` or `ansi`.
         observation: [S] what agents see of each state; the state itself by default.
         first_action: number of action 0 (`Discrete(A, start=first_action)`).
+        shape: what agents see comes apart into digits below these numbers, the last of which varies fastest, and is
+            observed as MultiDiscrete; as one number by default.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
@@ -35,6 +37,7 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
         *,
         observation: Integers | None = None,
         first_action: int = 0,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         if render_mode not in (None, "rgb_array", "ansi"):
             raise UsageError(f"render_mode is {render_mode!r}, allowed: None, 'rgb_array', 'ansi'")
@@ -42,7 +45,12 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
         self._model = model
         self._dynamics = table_dynamics(model, observation)
         self._first_action = first_action
-        self.observation_space = spaces.Discrete(int(self._dynamics.observation.max()) + 1)
+        self._digits = None if shape is None else _digits(self._dynamics.observation, shape)
+        self.observation_space: spaces.Space[Any] = (
+            spaces.Discrete(int(self._dynamics.observation.max()) + 1)
+            if shape is None
+            else spaces.MultiDiscrete(np.array(shape))
+        )
         self.action_space = spaces.Discrete(model.num_actions, start=first_action)
         self.state = 0
         self._last_action: int | None = None
@@ -59,7 +67,7 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
         """Whether every state is observed as itself."""
         return bool((self._dynamics.observation == np.arange(self._model.num_states)).all())
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A first state, drawn or as `options={"state": s}` says.
 
         Raises:
@@ -73,7 +81,7 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
             self.state = _first_above(self._dynamics.start, self.np_random.random())
         return self._observe(), {}
 
-    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One transition; the time limit is gymnasium's wrapper."""
         dynamics, pair = self._dynamics, self.state * self._model.num_actions + int(action) - self._first_action
         begin, end = dynamics.first[pair], dynamics.first[pair + 1]
@@ -91,13 +99,20 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
             return self.picture().rgb()
         return self.picture().text() if self.render_mode == "ansi" else None
 
-    def _observe(self) -> int:
-        return int(self._dynamics.observation[self.state])
+    def _observe(self) -> int | Integers:
+        return int(self._dynamics.observation[self.state]) if self._digits is None else self._digits[self.state].copy()
 
     def _checked(self, state: Any) -> int:
         if not 0 <= int(state) < self._model.num_states:
             raise UsageError(f"there is no state {state}; states are 0 … {self._model.num_states - 1}")
         return int(state)
+
+
+def _digits(numbers: Integers, shape: tuple[int, ...]) -> Integers:
+    """Digits of each number, [S, len(shape)]; read-only, as what restoring leaves alone."""
+    digits = np.stack(np.unravel_index(numbers, shape), axis=1)
+    digits.flags.writeable = False
+    return digits
 
 
 def _first_above(cumulative: Any, drawn: float) -> int:

@@ -15,6 +15,7 @@ from rlkit.errors import UsageError
 from rlkit.mdp import FiniteMDP, Floats64, Outcome
 
 Moves: TypeAlias = Literal["four", "five", "king", "king-stay"]
+Observed: TypeAlias = Literal["state", "coordinates"]
 
 
 class Move(NamedTuple):
@@ -98,6 +99,7 @@ class GridEnv(FiniteMDPEnv):
         render_mode: None, `rgb_array` or `ansi`.
         solid: characters of cells that nobody enters.
         colours: of characters, besides `rlkit.envs.pictures.PALETTE`.
+        observation: `state`, or `coordinates`: row and column, MultiDiscrete.
     """
 
     def __init__(
@@ -109,8 +111,10 @@ class GridEnv(FiniteMDPEnv):
         *,
         solid: str = "#",
         colours: Mapping[str, Colour] | None = None,
+        observation: Observed = "state",
     ) -> None:
-        super().__init__(model, render_mode)
+        apart = one_of("observation", observation, ("state", "coordinates")) == "coordinates"
+        super().__init__(model, render_mode, shape=(layout.rows, layout.columns) if apart else None)
         self._layout, self._moves, self._solid, self._colours = layout, tuple(moves), solid, dict(colours or {})
 
     def grid(self) -> GridShape:
@@ -202,6 +206,7 @@ class GridWorld(GridEnv):
         reward_other: for any other move.
         target: `terminal`, or `continuing`: the agent can stay and collect.
         forbidden: `enter`, or `block`: forbidden cells are walls with a reward of their own.
+        observation: the `state`, or its `coordinates`: row and column, MultiDiscrete.
         render_mode: None, `rgb_array` or `ansi`.
 
     Raises:
@@ -219,6 +224,7 @@ class GridWorld(GridEnv):
         reward_other: float = 0.0,
         target: Literal["terminal", "continuing"] = "terminal",
         forbidden: Literal["enter", "block"] = "enter",
+        observation: Observed = "state",
         render_mode: str | None = None,
     ) -> None:
         cells = Layout.parse(layout, ".#STF")
@@ -231,7 +237,9 @@ class GridWorld(GridEnv):
             one_of("target", target, ("terminal", "continuing")) == "terminal",
             one_of("forbidden", forbidden, ("enter", "block")) == "block",
         )
-        super().__init__(grid_model(cells, rules), cells, rules.moves, render_mode, solid=rules.solid)
+        super().__init__(
+            grid_model(cells, rules), cells, rules.moves, render_mode, solid=rules.solid, observation=observation
+        )
 
 
 class CourseGrid(GridWorld):
@@ -249,6 +257,7 @@ class CourseGrid(GridWorld):
         target: `continuing` or `terminal`.
         forbidden: `enter` or `block`.
         start: `anywhere` an episode can go on, evenly, or the top left `corner`.
+        observation: the `state`, or its `coordinates`: row and column, MultiDiscrete.
         render_mode: None, `rgb_array` or `ansi`.
     """
 
@@ -262,6 +271,7 @@ class CourseGrid(GridWorld):
         target: Literal["terminal", "continuing"] = "continuing",
         forbidden: Literal["enter", "block"] = "enter",
         start: Literal["anywhere", "corner"] = "anywhere",
+        observation: Observed = "state",
         render_mode: str | None = None,
     ) -> None:
         corner = "S" if one_of("start", start, ("anywhere", "corner")) == "corner" else "."
@@ -274,6 +284,7 @@ class CourseGrid(GridWorld):
             reward_other=reward_other,
             target=target,
             forbidden=forbidden,
+            observation=observation,
             render_mode=render_mode,
         )
 

@@ -36,7 +36,7 @@ class EnvFactory:
         """
         build = locate(self.env)
         try:
-            env = build(**self.env_kwargs)
+            env = build(**self._arguments())
         except RlkitError:
             raise
         except Exception as error:
@@ -45,6 +45,12 @@ class EnvFactory:
         for wrap in self.wrappers:
             env = wrap(env)
         return env
+
+    def _arguments(self) -> Mapping[str, Any]:
+        """The constructor's; an ALE game skips no frames itself where atari-preprocessing does, which refuses it."""
+        is_game = isinstance(self.env, str) and self.env.rpartition(":")[2].startswith("ALE/")
+        skips = any(isinstance(wrap, WrapperSpec) and wrap.name == "atari-preprocessing" for wrap in self.wrappers)
+        return {"frameskip": 1, **self.env_kwargs} if is_game and skips else self.env_kwargs
 
 
 def make(

@@ -11,6 +11,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeS
 from rlkit.envs.bandits import KArmedBandit
 from rlkit.envs.contract import Env
 from rlkit.envs.finite import FiniteMDPEnv
+from rlkit.envs.mountain_car import MountainCar
 from rlkit.envs.restore import layers
 from rlkit.envs.vector import SerialVectorEnv
 from rlkit.errors import ModelError
@@ -41,9 +42,9 @@ def dynamics_of(env: Env) -> Dynamics | None:
     inner, max_steps = env.unwrapped, _time_limit(env)
     if isinstance(inner, BlackjackEnv):
         return BlackjackDynamics(bool(inner.natural), bool(inner.sab), max_steps)
-    if isinstance(inner, FiniteMDPEnv) and not _steps_as_declared(inner):
-        return None
-    if isinstance(inner, (FiniteMDPEnv, KArmedBandit)):
+    if isinstance(inner, (FiniteMDPEnv, KArmedBandit, MountainCar)):
+        if not _steps_as_declared(inner):
+            return None
         dynamics: Dynamics | None = inner.dynamics()
         return None if dynamics is None else dynamics._replace(max_steps=max_steps)
     model = _declared_model(inner)
@@ -75,9 +76,10 @@ def _declared_model(inner: Any) -> FiniteMDP | None:
     return _fitting(FiniteMDP.from_outcomes(table, start), inner)
 
 
-def _steps_as_declared(inner: FiniteMDPEnv) -> bool:
-    """Whether no subclass has a step or reset of its own, which could differ from the arrays."""
-    return type(inner).step is FiniteMDPEnv.step and type(inner).reset is FiniteMDPEnv.reset
+def _steps_as_declared(inner: FiniteMDPEnv | KArmedBandit | MountainCar) -> bool:
+    """Whether no subclass has a step or reset of its own, which could differ from what the engine steps."""
+    own = type(inner)
+    return any(own.step is kind.step and own.reset is kind.reset for kind in (FiniteMDPEnv, KArmedBandit, MountainCar))
 
 
 def _fitting(model: FiniteMDP, inner: Any) -> FiniteMDP:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rlkit.envs.masks import ACTION_MASK
 from rlkit.envs.vector import Info, ResetStates, Space
 from rlkit.errors import CheckpointError
 from rlkit.types import Array, Obs, State, VectorEnv, VectorStep
@@ -90,7 +91,7 @@ class _Around:
 
 
 class NormalizeObservation(_Around):
-    """Gives float Box leaves of the observation running mean 0 and variance 1; other leaves stay as they are.
+    """Gives float Box leaves of the observation running mean 0 and variance 1; other leaves, and masks, stay.
 
     Statistics are updated once per step, from the observations seen for acting; `obs` and `next_obs` of a step use the
     same statistics. While `frozen`, they are only applied.
@@ -149,11 +150,11 @@ class NormalizeObservation(_Around):
         """Environment and statistics."""
         return {"env": self.env.get_state(), "normalizer": self.normalizer_state()}
 
-    def set_state(self, state: State) -> Obs | None:
+    def set_state(self, state: State) -> tuple[Obs, tuple[Info, ...]] | None:
         """Continue; see `VectorEnv.set_state`."""
         self.load_normalizer_state(state["normalizer"])
-        obs = self.env.set_state(state["env"])
-        return None if obs is None else self.apply(obs)
+        fresh = self.env.set_state(state["env"])
+        return None if fresh is None else (self.apply(fresh[0]), fresh[1])
 
     def _update(self, obs: Obs) -> None:
         if not self.frozen:
@@ -182,6 +183,8 @@ class NormalizeObservation(_Around):
         if isinstance(space, spaces.Tuple):
             return spaces.Tuple([self._normalized_space(v, f"{path}/{i}") for i, v in enumerate(space.spaces)])
         if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+            return space
+        if path == f"/{ACTION_MASK}":
             return space
         self._moments[path] = RunningMoments(space.shape)
         return spaces.Box(-self.clip, self.clip, space.shape, np.float32)
@@ -245,13 +248,13 @@ class NormalizeReward(_Around):
         """Environment, statistics and the returns of the running episodes."""
         return {"env": self.env.get_state(), "normalizer": self.normalizer_state(), "running": self._returns.copy()}
 
-    def set_state(self, state: State) -> Obs | None:
+    def set_state(self, state: State) -> tuple[Obs, tuple[Info, ...]] | None:
         """Continue; see `VectorEnv.set_state`."""
         self.load_normalizer_state(state["normalizer"])
-        obs = self.env.set_state(state["env"])
-        lost = obs is not None
+        fresh = self.env.set_state(state["env"])
+        lost = fresh is not None
         self._returns = np.zeros(self.num_envs) if lost else np.array(state["running"], np.float64)
-        return obs
+        return fresh
 
 
 def normalizers(env: VectorEnv) -> tuple[NormalizeObservation | NormalizeReward, ...]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from rlkit.envs.batch import layout_of
 from rlkit.envs.contract import EnvFn, describe
+from rlkit.envs.masks import MaskReader
 from rlkit.envs.vector import Info, ResetStates, SerialVectorEnv, Space
 from rlkit.errors import CheckpointError, EnvironmentFault, RlkitError, UsageError
 from rlkit.types import Obs, State, VectorStep
@@ -57,6 +58,7 @@ class ProcessVectorEnv:
         self.single_action_space: Space = described[0][1]
         self.frame_stack: int = described[0][2]
         self._layout = layout_of(self.single_observation_space)
+        self._masks = MaskReader(self.single_observation_space, self.single_action_space)
         self._require_equal_spaces(described)
 
     @cached_property
@@ -67,8 +69,7 @@ class ProcessVectorEnv:
 
     def reset(self, seed: int) -> tuple[Obs, tuple[Info, ...]]:
         """Start new episodes; seeds equal those of `SerialVectorEnv`."""
-        parts = self._ask("reset", [(seed,)] * self.num_envs)
-        return self._layout.concatenate([obs for obs, _ in parts]), tuple(infos[0] for _, infos in parts)
+        return self._joined(self._ask("reset", [(seed,)] * self.num_envs))
 
     def step(self, action: Any, reset_states: ResetStates | None = None) -> VectorStep:
         """Step every row at the same time."""
@@ -85,18 +86,20 @@ class ProcessVectorEnv:
             truncated=np.concatenate([part.truncated for part in parts]),
             infos=tuple(part.infos[0] for part in parts),
             reset_infos=tuple(part.reset_infos[0] for part in parts),
+            action_mask=self._masks.join([part.action_mask for part in parts]),
+            next_action_mask=self._masks.join([part.next_action_mask for part in parts]),
         )
 
     def get_state(self) -> State:
         """State of every worker's environment."""
         return {"tier": self.restore_tier, "rows": self._ask("get_state", [(self.restore_tier,)] * self.num_envs)}
 
-    def set_state(self, state: State) -> Obs | None:
+    def set_state(self, state: State) -> tuple[Obs, tuple[Info, ...]] | None:
         """Continue; see `VectorEnv.set_state`."""
         if len(state["rows"]) != self.num_envs:
             raise CheckpointError(f"the state holds {len(state['rows'])} environments, this run has {self.num_envs}")
         parts = self._ask("set_state", [(row,) for row in state["rows"]])
-        return None if state["tier"] == "exact" else self._layout.concatenate(parts)
+        return None if state["tier"] == "exact" else self._joined(parts)
 
     def close(self) -> None:
         """End all workers in bounded time: ask, then terminate, then kill."""
@@ -109,6 +112,10 @@ class ProcessVectorEnv:
         for pipe in self._pipes:
             pipe.close()
         self._pipes, self._workers = [], []
+
+    def _joined(self, parts: list[tuple[Obs, tuple[Info, ...]]]) -> tuple[Obs, tuple[Info, ...]]:
+        """First observations and infos of all rows."""
+        return self._layout.concatenate([obs for obs, _ in parts]), tuple(infos[0] for _, infos in parts)
 
     def _start(self, index: int, env_fn: EnvFn) -> None:
         context = multiprocessing.get_context("spawn")

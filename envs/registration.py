@@ -58,10 +58,17 @@ ENVS: dict[str, EnvEntry] = {
     "rlkit/ShortCorridor-v0": EnvEntry(
         f"{_CHAINS}:ShortCorridor", "three states look alike, one is reversed (S&B example 13.1)"
     ),
+    "rlkit/AccessControl-v0": EnvEntry(
+        f"{_TABLES}:AccessControl", "customers of four priorities, ten servers (S&B example 10.2)"
+    ),
+    "rlkit/Baird-v0": EnvEntry(f"{_CHAINS}:Baird", "Baird's counterexample, no rewards (S&B example 11.1)"),
     "rlkit/Bandit-v0": EnvEntry(
         "rlkit.envs.bandits:KArmedBandit",
         "10 arms, new ones every 1000 pulls (S&B section 2.3)",
         max_episode_steps=1000,
+    ),
+    "rlkit/MountainCar-v0": EnvEntry(
+        "rlkit.envs.mountain_car:MountainCar", "the book's mountain car, no time limit (S&B example 10.1)"
     ),
 }
 """Ids in the order of `rlkit list envs`. S&B is Sutton and Barto (2018)."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import random
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,11 +21,12 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
 from rlkit.envs.contract import Env, EnvFn, describe
+from rlkit.envs.masks import MaskReader, sampled
+from rlkit.envs.simulators import capture_simulator, restore_simulator
 from rlkit.errors import CheckpointError
-from rlkit.types import Array, State
+from rlkit.types import Bools, State
 
 RestoreTier: TypeAlias = Literal["exact", "reset"]
 """exact: the next step after a restore is bit-identical. reset: unfinished episodes are lost on resume."""
@@ -198,8 +198,8 @@ def _capture_layer(layer: Env, encoder: _Encoder) -> State:
         tree["own"] = encoder.encode(layer.get_state())
         # The generator of gymnasium.Env is easily forgotten in a get_state of one's own.
         attributes = {key: attributes[key] for key in ("_np_random", "_np_random_seed") if key in attributes}
-    elif _is_mujoco(layer):
-        tree["mujoco"] = _capture_mujoco(layer)
+    else:
+        tree.update(capture_simulator(layer))
     tree["attributes"] = _plain_attributes(attributes, encoder)
     return tree
 
@@ -209,8 +209,7 @@ def _restore_layer(layer: Env, tree: State, decoder: _Decoder) -> None:
     vars(layer).update({key: decoder.decode(value) for key, value in tree["attributes"].items()})
     if "own" in tree and isinstance(layer, Restorable):
         layer.set_state(own)
-    if "mujoco" in tree:
-        _restore_mujoco(layer, tree["mujoco"])
+    restore_simulator(layer, tree)
 
 
 def _plain_attributes(attributes: dict[str, Any], encoder: _Encoder) -> State:
@@ -224,43 +223,6 @@ def _plain_attributes(attributes: dict[str, Any], encoder: _Encoder) -> State:
         except NotPlain:
             continue  # stays as the fresh environment builds it; the probe tells whether that matters
     return plain
-
-
-def _is_mujoco(env: Env) -> bool:
-    module = sys.modules.get("gymnasium.envs.mujoco.mujoco_env")
-    return module is not None and isinstance(env, module.MujocoEnv)
-
-
-def _mujoco_fields(data: Any) -> dict[str, Array]:
-    """Writable arrays of MjData that step() may read before it recomputes them (Ant's cfrc_ext, for one).
-
-    efc_* and contact have a size of their own each step and are recomputed. MjData lists its fields only by name.
-    """
-    names = [name for name in dir(data) if not name.startswith(("_", "efc_", "contact"))]
-    fields = {name: getattr(data, name) for name in names}
-    return {key: value for key, value in fields.items() if isinstance(value, np.ndarray) and value.flags.writeable}
-
-
-def _capture_mujoco(env: Any) -> State:
-    import mujoco
-
-    specification = mujoco.mjtState.mjSTATE_INTEGRATION
-    integration = np.empty(mujoco.mj_stateSize(env.model, specification))
-    mujoco.mj_getState(env.model, env.data, integration, specification)
-    return {
-        "integration": integration,
-        "fields": {name: field.copy() for name, field in _mujoco_fields(env.data).items()},
-    }
-
-
-def _restore_mujoco(env: Any, tree: State) -> None:
-    import mujoco
-
-    mujoco.mj_setState(env.model, env.data, tree["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
-    fields = _mujoco_fields(env.data)
-    for name, stored in tree["fields"].items():
-        if name in fields and fields[name].shape == stored.shape:
-            fields[name][...] = stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,13 +260,12 @@ class _RandomSteps:
     def __init__(self, env: Env, seed: int) -> None:
         self._space = copy.deepcopy(env.action_space)  # a space may be shared with the training environments
         self._generator = np.random.default_rng(seed)
-        self.mask: Array | None = None
+        self._reader = MaskReader(env.observation_space, env.action_space)
+        self.mask: Bools | None = None
 
     def action(self) -> Any:
         self._space.seed(int(self._generator.integers(2**31)))
-        if self.mask is not None and isinstance(self._space, spaces.Discrete):
-            return self._space.sample(mask=np.asarray(self.mask, np.int8))
-        return self._space.sample()
+        return sampled(self._space, self.mask)
 
     def step(self, env: Env) -> tuple[list[Any], bool]:
         """What one step showed (and the reset after an episode's end), and whether the episode ended."""
@@ -314,16 +275,19 @@ class _RandomSteps:
         if ended:
             obs, info = env.reset()
             seen.append(_snapshot(obs))
-        self.mask = info.get("action_mask")
+        self.look(obs, info)
         return seen, ended
+
+    def look(self, obs: Any, info: dict[str, Any]) -> None:
+        """Heed what is allowed now."""
+        self.mask = self._reader.read_one(obs, info)
 
 
 def _difference_after_restore(make_env: EnvFn, seed: int, warm_up: int) -> str:
     original, fresh = make_env(), make_env()
     try:
-        _, info = original.reset(seed=seed)
         actions = _RandomSteps(original, seed)
-        actions.mask = info.get("action_mask")
+        actions.look(*original.reset(seed=seed))
         for _ in range(warm_up):
             actions.step(original)
         state, mask = capture_env(original), actions.mask

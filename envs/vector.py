@@ -12,6 +12,7 @@ from gymnasium.wrappers import FrameStackObservation
 
 from rlkit.envs.batch import WrongObservation, layout_of, row_action
 from rlkit.envs.contract import CheckedEnv, Env, EnvFn, build_env
+from rlkit.envs.masks import MaskReader, WrongMask
 from rlkit.envs.restore import capture_env, layers, probe_restore, restore_env
 from rlkit.errors import CheckpointError, EnvironmentFault, UsageError
 from rlkit.seeding import row_seed
@@ -55,6 +56,7 @@ class SerialVectorEnv:
         self.single_action_space: Space = self._rows[0].env.action_space
         self.frame_stack = announced_frame_stack(self._rows[0].env)
         self._layout = layout_of(self.single_observation_space)
+        self._masks = MaskReader(self.single_observation_space, self.single_action_space)
         self._no_reset_infos: tuple[Info | None, ...] = (None,) * self.num_envs
         self._row_action = row_action(self.single_action_space)
         self._seed = 0
@@ -91,15 +93,23 @@ class SerialVectorEnv:
             infos.append(info)
             if terminated or truncated:
                 ended.append(i)
+        are_terminated = np.array(terminations, np.bool_)
         obs, reset_infos = self._reset_ended(next_obs, ended, reset_states)
+        try:
+            mask, next_mask = self._masks.read_step(obs, next_obs, infos, reset_infos, are_terminated)
+        except WrongMask as error:
+            raise self._rows[error.row].fault(str(error)) from error
         return VectorStep(
             obs,
             next_obs,
             np.array(rewards, np.float64),
-            np.array(terminations, np.bool_),
+            are_terminated,
             np.array(truncations, np.bool_),
             tuple(infos),
             reset_infos,
+            None,  # raw_reward
+            mask,
+            next_mask,
         )
 
     def get_state(self) -> State:
@@ -110,11 +120,11 @@ class SerialVectorEnv:
             state["episode_steps"] = [row.episode_step for row in self._rows]
         return state
 
-    def set_state(self, state: State) -> Obs | None:
+    def set_state(self, state: State) -> tuple[Obs, tuple[Info, ...]] | None:
         """Continue; see `VectorEnv.set_state`."""
         self._seed, self._steps = state["seed"], state["steps"]
         if state["tier"] != "exact":
-            return self._reset_rows(generation=self._steps)[0]
+            return self._reset_rows(generation=self._steps)
         if len(state["envs"]) != self.num_envs:
             raise CheckpointError(f"the state holds {len(state['envs'])} environments, this run has {self.num_envs}")
         for row, tree, episode_step in zip(self._rows, state["envs"], state["episode_steps"], strict=True):

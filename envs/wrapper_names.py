@@ -66,6 +66,13 @@ WRAPPERS: dict[str, WrapperEntry] = {
 }
 
 
+# What to do about what gymnasium's wrappers say.
+_HINTS = {
+    "frame-skipping in the original": "\nLeave out frameskip among --env-args",
+    "requires render_mode": "\nAdd --env-args render_mode=rgb_array",
+}
+
+
 @dataclass(frozen=True)
 class WrapperSpec:
     """A wrapper with its arguments: call it with what it wraps. Picklable, so that processes can build it."""
@@ -84,12 +91,17 @@ class WrapperSpec:
             return _wrapper_class(self.name)(env, **self.arguments)
         except RlkitError:
             raise
-        except ImportError as error:
-            raise MissingExtraError("atari", f"the wrapper {self.name}") from error
         except Exception as error:
-            raise UsageError(
-                f"wrapper {self.name} with {dict(self.arguments)}: {error or type(error).__name__}"
-            ) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> UsageError:
+        from gymnasium.error import DependencyNotInstalled
+
+        told = str(error) or type(error).__name__
+        if isinstance(error, (ImportError, DependencyNotInstalled)):
+            return MissingExtraError("video" if "pygame" in told else "atari", f"the wrapper {self.name}")
+        hint = next((hint for phrase, hint in _HINTS.items() if phrase in told), "")
+        return UsageError(f"wrapper {self.name} with {dict(self.arguments)}: {told}{hint}")
 
 
 def resolve_wrapper(text: str) -> WrapperSpec:

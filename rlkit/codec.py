@@ -57,6 +57,9 @@ class Encoder:
         raise CheckpointError(f"cannot store {path or 'the state'}: a {type(value).__qualname__} is not plain data")
 
     def _array(self, kind: str, value: Array, path: str) -> Json:
+        if value.dtype == object:  # observations without a fixed shape, such as texts
+            items = [self.encode(item, f"{path}/{index}") for index, item in enumerate(value.ravel())]
+            return {_TAG: "objects", "items": items, "shape": list(value.shape)}
         if value.dtype.hasobject or value.dtype.kind not in "biufcSU":
             raise CheckpointError(f"cannot store {path}: arrays of dtype {value.dtype} are not plain data")
         name = path
@@ -112,6 +115,11 @@ def _decode_tagged(node: dict[str, Json], arrays: Mapping[str, Array], open_log:
         return open_log(node["name"])
     if kind == "float":
         return float(node["value"])
+    if kind == "objects":
+        objects = np.empty(len(node["items"]), object)
+        for index, item in enumerate(node["items"]):
+            objects[index] = decode(item, arrays, open_log)
+        return objects.reshape(node["shape"])
     if kind == "tuple":
         return tuple(decode(item, arrays, open_log) for item in node["items"])
     if kind == "dict":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlkit import seeding
+from rlkit.envs.masks import first_mask
 from rlkit.types import Actor, Task, VectorEnv
 
 _LOG = logging.getLogger(__name__)
@@ -69,17 +70,19 @@ def evaluate(
     rng = seeding.generator(seed, "evaluation")
     returns: list[float] = []
     lengths: list[int] = []
-    obs, _ = envs.reset(seed)
+    obs, infos = envs.reset(seed)
+    mask = first_mask(envs, obs, infos)
     carry = actor.initial_carry(1)
     total, length, cut = 0.0, 0, 0
     while len(returns) < episodes:
-        action, carry, _ = actor.act(obs, carry, explore=explore, rng=rng)
+        action, carry, _ = actor.act(obs, carry, explore=explore, rng=rng, action_mask=mask)
         step = envs.step(action)
-        obs, total, length = step.obs, total + float(step.env_reward[0]), length + 1
+        obs, mask, total, length = step.obs, step.action_mask, total + float(step.env_reward[0]), length + 1
         ended = step.terminated | step.truncated
         if not ended[0] and length >= max_episode_steps:
             cut += 1
-            obs, _ = envs.reset(seed + len(returns) + 1)
+            obs, infos = envs.reset(seed + len(returns) + 1)
+            mask = first_mask(envs, obs, infos)
             ended = np.ones(1, dtype=np.bool_)
         if ended[0]:
             carry = actor.reset_carry(carry, ended)

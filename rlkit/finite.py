@@ -83,7 +83,7 @@ class FiniteOnly:
         """The environment's, and where its episodes are."""
         return {"env": self.env.get_state(), "steps": self._steps, "began": self._began}
 
-    def set_state(self, state: State) -> Obs | None:
+    def set_state(self, state: State) -> tuple[Obs, tuple[dict[str, Any], ...]] | None:
         """Continue; see `VectorEnv.set_state`."""
         fresh = self.env.set_state(state["env"])
         self._steps = state["steps"]

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from rlkit.checkpoint import crash_point
+from rlkit.envs.masks import first_mask
 from rlkit.errors import NonFiniteError
 from rlkit.types import (
     Agent,
@@ -107,6 +108,7 @@ class Session:
         self.rng = rng  # the generator handed to `act`
         self.step = self.previous_step = 0
         self.obs: Obs | None = None  # what to act on next; None before the first reset
+        self.action_mask: Bools | None = None  # what is allowed there; None where the environment gives no masks
         self.carry: Carry = None
         self.running_return = np.zeros(task.num_envs)
         self.began = np.zeros(task.num_envs, dtype=np.int64)  # env step at which each running episode began
@@ -188,6 +190,7 @@ class Session:
         return {
             "step": self.step,
             "obs": self.obs,
+            "action_mask": self.action_mask,
             "carry": self.carry,
             "rng": self.rng.bit_generator.state,
             "running_return": self.running_return,
@@ -203,6 +206,7 @@ class Session:
         """Restore `state`; the hooks' states too."""
         self.step = self.previous_step = state["step"]
         self.obs, self.carry = state["obs"], state["carry"]
+        self.action_mask = state.get("action_mask")  # checkpoints of rlkit 0.1.0 have none
         self.rng.bit_generator.state = state["rng"]
         self.running_return, self.began = state["running_return"], state["began"]
         self.episodes.extend((value, length) for value, length in state["episodes"])
@@ -237,21 +241,33 @@ def run(agent: Agent | SelfDriven, envs: VectorEnv, session: Session) -> None:
 def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
     """Act, step, observe, update, until the session is over."""
     if session.obs is None:
-        session.obs, _ = envs.reset(session.task.seed)
+        session.obs, infos = envs.reset(session.task.seed)
+        session.action_mask = first_mask(envs, session.obs, infos)
         session.carry = agent.initial_carry(envs.num_envs)
     while not session.is_over:
-        obs = session.obs
-        action, carry, extras = agent.act(obs, session.carry, explore=True, rng=session.rng)
+        obs, mask = session.obs, session.action_mask
+        action, carry, extras = agent.act(obs, session.carry, explore=True, rng=session.rng, action_mask=mask)
         step = envs.step(action, _reset_states(extras))
         ended = step.ended
         if step.obs is not step.next_obs:  # some row ended
             carry = agent.reset_carry(carry, ended)
         reward = step.reward.astype(np.float32)
         agent.observe(
-            Transition(obs, action, reward, step.next_obs, step.terminated, step.truncated, extras=extras), carry
+            Transition(
+                obs,
+                action,
+                reward,
+                step.next_obs,
+                step.terminated,
+                step.truncated,
+                mask,
+                step.next_action_mask,
+                extras,
+            ),
+            carry,
         )
         metrics = agent.update()
-        session.obs, session.carry = step.obs, carry
+        session.obs, session.action_mask, session.carry = step.obs, step.action_mask, carry
         episodes = session.count_episodes(step, ended)
         session.advance(Progress(session.step + envs.num_envs, episodes, metrics))
 

@@ -1,10 +1,11 @@
-"""Finite Markov decision processes as arrays: what planners read and what the compiled engine steps.
+"""Finite Markov decision processes as arrays: what planners read; and all that the compiled engine steps.
 
 Sparse, because real tables are: the racetrack has 10⁴ states and 9 actions, but two outcomes for each pair.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -182,7 +183,29 @@ class BanditDynamics(NamedTuple):
     max_steps: int
 
 
-Dynamics: TypeAlias = TableDynamics | BlackjackDynamics | BanditDynamics
+class MountainCarDynamics(NamedTuple):
+    """The mountain car (Sutton and Barto 2018, example 10.1), which moves by `mountain_car_motion`. It is no table."""
+
+    num_actions: int
+    max_steps: int
+
+
+CAR_LEFT, CAR_GOAL, CAR_SPEED = -1.2, 0.5, 0.07
+"""Of the mountain car: the wall on the left, the position that ends the episode, and the largest velocity."""
+
+
+def mountain_car_motion(position: float, velocity: float, action: int) -> tuple[float, float]:
+    """Position and velocity one step later, equations of Sutton and Barto (2018), example 10.1.
+
+    Environment and compiled engine run this same function. Action 0 pushes to the left, 1 does nothing, 2 to the right.
+    """
+    velocity += (action - 1) * 0.001 - 0.0025 * math.cos(3.0 * position)
+    velocity = min(max(velocity, -CAR_SPEED), CAR_SPEED)
+    position = min(max(position + velocity, CAR_LEFT), CAR_GOAL)
+    return position, 0.0 if position == CAR_LEFT else velocity
+
+
+Dynamics: TypeAlias = TableDynamics | BlackjackDynamics | BanditDynamics | MountainCarDynamics
 """What `rlkit.tabular.stepping` can reset and step without Python in between."""
 
 

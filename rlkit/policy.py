@@ -9,10 +9,12 @@ import numpy as np
 
 from rlkit import seeding
 from rlkit.config import RunOptions
+from rlkit.envs.masks import ACTION_MASK, MaskReader, WrongMask
 from rlkit.envs.normalize import normalizers
+from rlkit.errors import UsageError
 from rlkit.evaluation import Evaluation, warn_about_cuts
 from rlkit.evaluation import evaluate as evaluate_actor
-from rlkit.types import Array, Obs, VectorEnv
+from rlkit.types import Array, Bools, Obs, VectorEnv
 
 
 class Policy:
@@ -29,20 +31,26 @@ class Policy:
         self._rng = seeding.generator(options.seed, "predict")
         inner = self._normalizers[0].env if self._normalizers else envs
         self._space = inner.single_observation_space
+        self._masks = MaskReader(self._space, inner.single_action_space)
 
-    def predict(self, obs: Obs, *, explore: bool = False) -> Array:
+    def predict(self, obs: Obs, *, explore: bool = False, action_mask: Array | None = None) -> Array:
         """Actions [N, *A] for observations [N, *O]; one action [*A] for one observation [*O].
 
-        A policy with memory remembers from call to call; `reset` begins a new episode.
+        A policy with memory remembers from call to call; `reset` begins a new episode. Where the environment tells what
+        is allowed in its info, pass it as `action_mask`, [N, A] or [A] (MultiDiscrete: sum(nvec) instead of A).
+
+        Raises:
+            UsageError: the mask does not fit the actions, or allows none.
         """
         single = self._is_single(obs)
         batched = _add_axis(obs) if single else obs
+        mask = self._mask(batched, action_mask if action_mask is None or not single else np.asarray(action_mask)[None])
         for normalizer in self._normalizers:
             batched = normalizer.apply(batched)
         count = len(_first_leaf(batched))
         if self._carry is None or self._carry[0] != count:
             self._carry = (count, self.agent.initial_carry(count))
-        action, carry, _ = self.agent.act(batched, self._carry[1], explore=explore, rng=self._rng)
+        action, carry, _ = self.agent.act(batched, self._carry[1], explore=explore, rng=self._rng, action_mask=mask)
         self._carry = (count, carry)
         result: Array = action[0] if single else action
         return result
@@ -59,6 +67,16 @@ class Policy:
         )
         warn_about_cuts(result)
         return result
+
+    def _mask(self, obs: Obs, given: Array | None) -> Bools | None:
+        count = len(_first_leaf(obs))
+        if given is not None and len(given) != count:
+            raise UsageError(f"predict: {len(given)} action masks for {count} observations")
+        infos = [{} if given is None else {ACTION_MASK: given[row]} for row in range(count)]
+        try:
+            return self._masks.read(obs, infos)
+        except WrongMask as error:
+            raise UsageError(f"predict: observation {error.row}: {error}") from error
 
     def _is_single(self, obs: Obs) -> bool:
         return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())

@@ -11,6 +11,7 @@ from rlkit import seeding
 from rlkit.assembly import EnvLike, build_evaluation_envs, copy_normalizers, load_policy
 from rlkit.checkpoint import Checkpoint, CheckpointStore
 from rlkit.config import RunConfig
+from rlkit.envs.masks import first_mask
 from rlkit.envs.normalize import normalizers
 from rlkit.errors import CheckpointError
 from rlkit.evaluation import Evaluation, evaluation_limit, warn_about_cuts
@@ -135,14 +136,14 @@ class Running:
         self.session.load_state(training["session"])
         self.session.last_checkpoint = checkpoint.path
         if training["envs"] is not None:
-            fresh_obs = self._checked.set_state(training["envs"])
-            if fresh_obs is not None:
-                self._begin_new_episodes(fresh_obs)
+            fresh = self._checked.set_state(training["envs"])
+            if fresh is not None:
+                self._begin_new_episodes(*fresh)
         seeding.load_global_generators_state(training["global_generators"])
 
-    def _begin_new_episodes(self, obs: Obs) -> None:
+    def _begin_new_episodes(self, obs: Obs, infos: tuple[dict[str, Any], ...]) -> None:
         session = self.session
-        session.obs = obs
+        session.obs, session.action_mask = obs, first_mask(self.envs, obs, infos)
         session.carry = self.agent.initial_carry(self.envs.num_envs)
         session.running_return[:] = 0.0
         session.began[:] = session.step

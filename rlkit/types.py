@@ -64,6 +64,8 @@ class VectorStep:
     infos: tuple[dict[str, Any], ...]  # the step's own info per row
     reset_infos: tuple[dict[str, Any] | None, ...]  # the reset's info, None in rows that did not end
     raw_reward: npt.NDArray[np.float64] | None = None  # [N] the environment's own, where a wrapper changed `reward`
+    action_mask: Bools | None = None  # [N, A], or [N, sum(nvec)]: what is allowed in `obs`; None without masks
+    next_action_mask: Bools | None = None  # the same for `next_obs`
 
     @property
     def env_reward(self) -> npt.NDArray[np.float64]:
@@ -108,11 +110,11 @@ class VectorEnv(Protocol):
     def get_state(self) -> State:
         """Plain tree from which `set_state` continues."""
 
-    def set_state(self, state: State) -> Obs | None:
+    def set_state(self, state: State) -> tuple[Obs, tuple[dict[str, Any], ...]] | None:
         """Continue from `get_state`'s tree in environments built the same way.
 
-        Returns None where the next step continues exactly. In the tier `reset`, new episodes begin: returns their
-        observations, which replace those the caller kept.
+        Returns None where the next step continues exactly. In the tier `reset`, new episodes begin: returns what
+        `reset` would, which replaces what the caller kept.
         """
 
     def close(self) -> None:

@@ -242,3 +242,17 @@ def test_an_agent_object_goes_on_learning(folder: Path) -> None:
     assert rlkit.evaluate(agent, "Pendulum-v1", episodes=1).mean < 0
     again = rlkit.load("run")
     assert (again.agent.actor.flat == agent.actor.flat).all()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        ["--wrap", "time-limit:max_episode_steps=5", "frame-stack:n=2"],
+        ["--wrap", "time-limit:max_episode_steps=5", "--wrap", "frame-stack:n=2"],
+        ["--wrap=time-limit:max_episode_steps=5", "--seed", "0", "--wrap", "frame-stack:n=2"],
+    ],
+)
+def test_wrappers_may_come_behind_one_flag_or_several(wrap: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert call(*RANDOM, *wrap, "--eval-every", "0", "--run-dir", str(run)) == 0
+    assert rlkit.load(run).options.wrap == ("time-limit:max_episode_steps=5", "frame-stack:n=2")

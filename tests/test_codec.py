@@ -41,6 +41,9 @@ def assert_same(found: Any, expected: Any) -> None:
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
             assert_same(one, other)
+    elif isinstance(expected, np.ndarray) and expected.dtype == object:
+        assert found.shape == expected.shape
+        assert_same(list(found.ravel()), list(expected.ravel()))
     elif isinstance(expected, (np.ndarray, np.generic)):
         assert found.dtype == expected.dtype
         assert found.shape == expected.shape
@@ -86,6 +89,15 @@ def test_tensors_and_strided_arrays_survive() -> None:
 def test_text_and_complex_arrays_survive() -> None:
     tree = [np.array([[b"S", b"F"]]), np.array(["hé", ""]), np.array([1 + 2j]), np.str_("x"), np.complex64(1j)]
     assert_same(through_json(tree), tree)
+
+
+def test_arrays_of_texts_and_of_unequal_arrays_survive() -> None:
+    values = np.empty((2, 2), object)
+    values[0, 0], values[0, 1], values[1, 0], values[1, 1] = "go to the door", "", np.arange(3), (1, np.float32(2))
+    again = through_json({"a": values})["a"]
+    assert (again.dtype, again.shape) == (object, (2, 2))
+    assert_same(list(again.ravel()), list(values.ravel()))
+    assert_same(through_json(np.array(["x"], object)), np.array(["x"], object))
 
 
 def test_a_copy_stays_when_its_owner_goes_on() -> None:

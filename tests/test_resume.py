@@ -28,6 +28,7 @@ OPTIONS = [
 SMALL_NETS = ["--agent.hidden", "16", "16", "--agent.batch-size", "16", "--agent.learning-starts", "100"]
 # A ring that overflows, so that segments are dropped while others are still shared.
 DDPG = ["ddpg", "--env", "Pendulum-v1", *OPTIONS, *SMALL_NETS, "--agent.buffer-size", "400"]
+MASKED = Path(__file__).parent / "envs" / "env_samples.py"
 POINTS = (
     "after-update:437",  # between two env steps
     "mid-segment:3",
@@ -172,6 +173,9 @@ def test_killed_at_ten_random_moments_it_resumes_to_the_same_bits(tmp_path: Path
         ),
         pytest.param(["random", "--env", "CartPole-v1"], id="random"),
         pytest.param(["random", "--env", "FrozenLake-v1", "--num-envs", "2"], id="toy-text"),
+        pytest.param(["random", "--env", "Taxi-v4", "--num-envs", "2"], id="masks-in-info"),
+        pytest.param(["random", "--env", f"{MASKED}:Masked", "--env-args", "gives=sometimes"], id="masks-now-and-then"),
+        pytest.param(["random", "--env", f"{MASKED}:MaskedParts", "--vector", "process"], id="masks-of-two-components"),
         pytest.param(["sb3/ddpg", "--env", "Pendulum-v1", "--agent.noise", "ornstein-uhlenbeck"], id="sb3-ddpg"),
         pytest.param(["sb3/ppo", "--env", "CartPole-v1", "--agent.n-steps", "64"], id="sb3-ppo"),
         pytest.param(["sb3/dqn", "--env", "CartPole-v1", "--agent.learning-starts", "100"], id="sb3-dqn"),

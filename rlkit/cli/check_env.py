@@ -9,10 +9,11 @@ import tyro
 
 from rlkit import registry
 from rlkit.assembly import task_of
+from rlkit.cli.flags import gathered
 from rlkit.config import RunOptions
 from rlkit.envs.check import check_env
 from rlkit.envs.make import make
-from rlkit.envs.wrapper_names import resolve_wrapper
+from rlkit.envs.wrapper_names import env_arguments, resolve_wrapper
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class CheckEnvOptions:
     """gymnasium id, `module:EnvId-v0` or `path/to/file.py:ClassName`"""
     wrap: tuple[str, ...] = ()
     """wrappers, as for `rlkit train`"""
+    env_args: tuple[str, ...] = ()
+    """arguments of the environment, as for `rlkit train`"""
 
 
 def run(arguments: list[str]) -> int:
     """Print the findings; exit code 1 where one is an error."""
-    options = tyro.cli(CheckEnvOptions, args=arguments, prog="rlkit check-env")
+    options = tyro.cli(CheckEnvOptions, args=gathered(arguments, ("--wrap", "--env-args")), prog="rlkit check-env")
     wrappers = tuple(resolve_wrapper(text) for text in options.wrap)
-    findings = check_env(options.env, wrappers)
+    findings = check_env(options.env, wrappers, env_arguments(options.env_args))
     for finding in findings:
         first, *rest = finding.text.splitlines()
         print(f"{finding.level + ':':<9}{first}")
@@ -43,7 +46,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _print_agents(options: CheckEnvOptions) -> None:
-    envs = make(options.env, 1, wrappers=[resolve_wrapper(text) for text in options.wrap])
+    wrappers, arguments = [resolve_wrapper(text) for text in options.wrap], env_arguments(options.env_args)
+    envs = make(options.env, 1, wrappers=wrappers, env_kwargs=arguments)
     task = task_of(RunOptions.model_validate({"env": options.env}), envs)
     envs.close()
     print("\nagents that can serve it:")

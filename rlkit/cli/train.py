@@ -12,6 +12,7 @@ from pydantic import create_model
 
 from rlkit import registry
 from rlkit.api import resume, start
+from rlkit.cli.flags import gathered
 from rlkit.config import RunConfig, RunOptions
 from rlkit.errors import UsageError
 from rlkit.resolve import resolve
@@ -61,7 +62,7 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         return _help(arguments)
     agent, *rest = arguments
-    parsed = _parse(agent, rest)
+    parsed = _parse(agent, gathered(rest, ("--wrap", "--env-args")))
     code = 0
     for seed in range(parsed.seed, parsed.seed + parsed.seeds):
         code = _report(start(_run_config(agent, parsed, seed), run_dir=_run_dir(parsed, seed)))

@@ -1,4 +1,4 @@
-"""Environments inside compiled code: the finite MDP as arrays, gymnasium's Blackjack, the k-armed testbed.
+"""Environments inside compiled code: the finite MDP as arrays, gymnasium's Blackjack, the k-armed testbed, a car.
 
 Each draws the same numbers from its generator, in the same order, as the environment it stands for, so that a run
 through the environment and a run through this file are one and the same, bit by bit.
@@ -13,7 +13,17 @@ import numpy as np
 from numba.np.random import generator_core
 
 from rlkit.errors import UsageError
-from rlkit.mdp import BanditDynamics, BlackjackDynamics, Dynamics, Floats64, Integers, TableDynamics
+from rlkit.mdp import (
+    CAR_GOAL,
+    BanditDynamics,
+    BlackjackDynamics,
+    Dynamics,
+    Floats64,
+    Integers,
+    MountainCarDynamics,
+    TableDynamics,
+    mountain_car_motion,
+)
 from rlkit.tabular.compiled import by_type, compiled
 
 
@@ -22,16 +32,23 @@ class EnvState(NamedTuple):
 
     `position` int64 [8]: [0] steps of the episode, [1] the table's row that the agent sees; the rest is the dynamics'.
     `numbers` float64 [k + 1]: [0] return of the episode so far; the rest is the dynamics'.
+    `observation` float64 [O]: what the agent sees where that is no row, rounded to float32 as environments round it;
+    empty for tables.
     """
 
     position: Integers
     numbers: Floats64
+    observation: Floats64
 
 
 def new_env_state(dynamics: Dynamics) -> EnvState:
     """Memory for one environment."""
-    arms = dynamics.num_actions if isinstance(dynamics, BanditDynamics) else 0
-    return EnvState(np.zeros(8, np.int64), np.zeros(1 + arms))
+    more, observed = 0, 0
+    if isinstance(dynamics, BanditDynamics):
+        more = dynamics.num_actions
+    elif isinstance(dynamics, MountainCarDynamics):
+        more = observed = 2
+    return EnvState(np.zeros(8, np.int64), np.zeros(1 + more), np.zeros(observed))
 
 
 def reset(dynamics: Dynamics, env: EnvState, rng: np.random.Generator) -> None:
@@ -190,6 +207,31 @@ def _bandit_step(dynamics: BanditDynamics, env: EnvState, action: int, rng: np.r
     return env.numbers[1 + action] + rng.standard_normal(), False
 
 
+# The mountain car keeps its position and its velocity, not rounded, in numbers[1:3].
+_motion = compiled(mountain_car_motion)
+
+
+@compiled
+def _put_car(env: EnvState, position: float, velocity: float) -> None:
+    env.numbers[1], env.numbers[2] = position, velocity
+    env.observation[0], env.observation[1] = np.float32(position), np.float32(velocity)
+
+
+@compiled
+def _car_reset(dynamics: MountainCarDynamics, env: EnvState, rng: np.random.Generator) -> None:
+    env.position[0] = 0
+    _put_car(env, rng.uniform(-0.6, -0.4), 0.0)
+
+
+@compiled
+def _car_step(
+    dynamics: MountainCarDynamics, env: EnvState, action: int, rng: np.random.Generator
+) -> tuple[float, bool]:
+    position, velocity = _motion(env.numbers[1], env.numbers[2], action)
+    _put_car(env, position, velocity)
+    return -1.0, position >= CAR_GOAL
+
+
 @compiled
 def _begin_nowhere(dynamics: Dynamics, env: EnvState, state: int) -> None:
     """Environments that are no table begin where their own reset left them."""
@@ -199,6 +241,7 @@ _COMPILED: dict[type[Any], tuple[Callable[..., Any], Callable[..., Any], Callabl
     TableDynamics: (_table_reset, _table_step, _begin_in_table),
     BlackjackDynamics: (_blackjack_reset, _blackjack_step, _begin_nowhere),
     BanditDynamics: (_bandit_reset, _bandit_step, _begin_nowhere),
+    MountainCarDynamics: (_car_reset, _car_step, _begin_nowhere),
 }
 
 
@@ -225,9 +268,9 @@ def _forward_begin(implementation: Callable[..., Any]) -> Callable[..., Any]:
 
 def require_dynamics(dynamics: object) -> Dynamics:
     """`dynamics`, if the compiled engine can step it. Raises UsageError."""
-    if isinstance(dynamics, (TableDynamics, BlackjackDynamics, BanditDynamics)):
+    if isinstance(dynamics, Dynamics):
         return dynamics
     raise UsageError(
         "the compiled engine needs an environment whose transitions are known (a finite MDP, gymnasium's toy text, a "
-        "bandit) without wrappers that change it; use --agent.engine step"
+        "bandit, rlkit/MountainCar-v0) without wrappers that change it; use --agent.engine step"
     )

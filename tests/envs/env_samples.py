@@ -243,3 +243,86 @@ class TwoArgumentError(Exception):
 class RaisesCustom(Flat):
     def step(self, action):
         raise TwoArgumentError("first", "second")
+
+
+class Masked(gym.Env):
+    """Forbids some actions by info or observation; taking one raises. Each place allows other ones.
+
+    `gives` is `info`, `observation`, `sometimes` (info of every second step), `nothing` (all is forbidden from the
+    second step on), `short`, or `twos`.
+    """
+
+    def __init__(self, gives="info", actions=4, length=7):
+        self.gives, self.actions, self.length = gives, actions, length
+        place = spaces.Box(0, 100, (2,), np.float32)
+        mask = spaces.MultiBinary(actions)
+        self.observation_space = spaces.Dict({"place": place, "action_mask": mask}) if gives == "observation" else place
+        self.action_space = spaces.Discrete(actions, start=1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._obs(), self._info()
+
+    def step(self, action):
+        assert self.gives == "sometimes" or self.mask[action - 1] == 1, "a forbidden action was taken"
+        self.steps += 1
+        obs, info = self._obs(), self._info()
+        ended = self.steps >= self.length
+        terminates = bool(self.mask[0])
+        if ended and terminates:
+            info["action_mask"] = np.zeros(self.actions, np.int8)  # nothing is left to do
+        return obs, float(action), ended and terminates, ended and not terminates, info
+
+    def _obs(self):
+        self.mask = self.np_random.integers(2, size=self.actions, dtype=np.int8)
+        self.mask[self.np_random.integers(self.actions)] = 1
+        place = np.array([self.steps, self.mask.sum()], np.float32)
+        return {"place": place, "action_mask": self.mask.copy()} if self.gives == "observation" else place
+
+    def _info(self):
+        given = {
+            "nothing": self.mask * (self.steps < 2),
+            "short": self.mask[:-1],
+            "twos": 2 * self.mask,
+            "info": self.mask,
+            "sometimes": self.mask,
+        }.get(self.gives)
+        skipped = self.gives == "observation" or (self.gives == "sometimes" and self.steps % 2)
+        return {} if skipped else {"action_mask": given.copy()}
+
+
+class MaskedParts(gym.Env):
+    """Two components of 2 and 3 choices; the info's mask is a tuple of two arrays, as gymnasium samples by."""
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return 0, self._info()
+
+    def step(self, action):
+        assert all(part[choice] for part, choice in zip(self.masks, action, strict=True)), "forbidden"
+        self.steps += 1
+        return self.steps % 2, 1.0, False, self.steps >= 5, self._info()
+
+    def _info(self):
+        self.masks = (
+            np.eye(2, dtype=np.int8)[self.np_random.integers(2)],
+            1 - np.eye(3, dtype=np.int8)[self.np_random.integers(3)],
+        )
+        return {"action_mask": self.masks}
+
+
+class MaskedHidden(Masked):
+    """As Masked, but its state cannot be captured, so that resuming begins new episodes."""
+
+    def reset(self, *, seed=None, options=None):
+        self.memory = Hidden.Memory()
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.memory.value += 1.0
+        return super().step(action)

@@ -103,6 +103,6 @@ def test_set_state_starts_new_episodes_and_returns_them(samples):
     env = TrueTransitions(SyncVectorEnv([samples.Flat] * 2))
     start, _ = env.reset(0)
     env.step(actions(2, 1)[0])
-    obs = env.set_state(env.get_state())
-    assert obs is not None
+    obs, infos = env.set_state(env.get_state())
+    assert [info.keys() for info in infos] == [{"length"}] * 2
     assert not np.array_equal(obs, start)

@@ -19,6 +19,7 @@ from rlkit.envs.racetrack import COURSES, Racetrack
 from rlkit.envs.registration import ENVS, register
 from rlkit.envs.restore import explain_restore
 from rlkit.errors import UsageError
+from rlkit.tabular.indexing import TableIndex, count_states
 
 SIZES = {
     "rlkit/CourseGrid-v0": (25, 5),
@@ -41,10 +42,13 @@ SIZES = {
     "rlkit/ShortcutMaze-v0": (54, 4),
     "rlkit/Racetrack-v0": (292 * 25 + 1, 9),
     "rlkit/ShortCorridor-v0": (4, 2),
+    "rlkit/AccessControl-v0": (44, 2),
+    "rlkit/Baird-v0": (7, 2),
 }
 """States and actions, counted by hand."""
 
 FINITE = sorted(SIZES)
+DRAWN = sorted(set(ENVS) - {"rlkit/MountainCar-v0"})  # which gymnasium draws, see test_mountain_car.py
 STEPS = 20_000
 NEVER = {"change_at": 10**9}
 
@@ -91,7 +95,7 @@ def assert_steps_follow_the_model(env: FiniteMDPEnv, steps: int = STEPS) -> None
 
 
 def test_every_registered_environment_is_tested_here() -> None:
-    assert set(ENVS) == {*SIZES, "rlkit/Bandit-v0"}
+    assert set(ENVS) == {*SIZES, "rlkit/Bandit-v0", "rlkit/MountainCar-v0"}
 
 
 @pytest.mark.parametrize("env_id", FINITE)
@@ -123,7 +127,7 @@ def test_states_and_actions_are_as_many_as_by_hand(env_id: str) -> None:
     model = env.transition_model()
     assert (model.num_states, model.num_actions) == SIZES[env_id]
     assert env.action_space.n == SIZES[env_id][1]
-    assert env.observation_space.n == (2 if env_id == "rlkit/ShortCorridor-v0" else SIZES[env_id][0])
+    assert count_states(env.observation_space) == (2 if env_id == "rlkit/ShortCorridor-v0" else SIZES[env_id][0])
     sums = np.bincount(model.pair_of_outcome(), model.probability)
     np.testing.assert_allclose(sums, 1.0, atol=1e-9)
     assert model.probability.min() > 0
@@ -154,7 +158,7 @@ def test_states_where_nothing_happens_are_over(env_id: str) -> None:
         assert (entered[env.grid().walls] == 0).all()
 
 
-@pytest.mark.parametrize("env_id", sorted(ENVS))
+@pytest.mark.parametrize("env_id", DRAWN)
 def test_pictures_show_the_agent(env_id: str) -> None:
     pixels = make_single(env_id, env_kwargs={"render_mode": "rgb_array"})
     text = make_single(env_id, env_kwargs={"render_mode": "ansi"})
@@ -169,14 +173,15 @@ def test_pictures_show_the_agent(env_id: str) -> None:
     assert written.count("@") == 1
 
 
-@pytest.mark.parametrize("env_id", sorted(ENVS))
+@pytest.mark.parametrize("env_id", DRAWN)
 def test_gymnasium_finds_nothing_wrong(env_id: str) -> None:
     register()
     check_env(gym.make(env_id, disable_env_checker=True).unwrapped)
 
 
 @pytest.mark.parametrize(
-    "env_id", ["rlkit/CourseGrid-v0", "rlkit/ShortcutMaze-v0", "rlkit/Gambler-v0", "rlkit/Bandit-v0"]
+    "env_id",
+    ["rlkit/CourseGrid-v0", "rlkit/ShortcutMaze-v0", "rlkit/Gambler-v0", "rlkit/Bandit-v0", "rlkit/AccessControl-v0"],
 )
 def test_an_interrupted_episode_continues_exactly(env_id: str) -> None:
     arguments = {"change_at": 10} if env_id == "rlkit/ShortcutMaze-v0" else {}
@@ -276,6 +281,28 @@ def test_the_path_finding_of_chapter_7_starts_in_the_corner_and_ends_in_the_targ
     assert env.step(0)[:3] == (17, 0.0, True)
 
 
+@pytest.mark.parametrize("env", [GridWorld(observation="coordinates"), CourseGrid(observation="coordinates")])
+def test_coordinates_are_row_and_column_of_the_same_state(env: GridWorld) -> None:
+    rows, columns = env.grid().rows, env.grid().columns
+    assert env.observation_space == gym.spaces.MultiDiscrete([rows, columns])
+    index = TableIndex(env.observation_space)
+    for state in range(rows * columns):
+        seen, _ = env.reset(options={"state": state})
+        assert seen.tolist() == [state // columns, state % columns]
+        assert index.rows(seen[None]).tolist() == [state]
+    assert_steps_follow_the_model(env, 1000)
+    check_env(env, skip_render_check=True)
+    assert env.sees_state()
+
+
+def test_coordinates_are_no_array_that_later_steps_change() -> None:
+    env = CourseGrid(observation="coordinates")
+    first, _ = env.reset(seed=0, options={"state": 0})
+    again, *_ = env.step(0)
+    assert (first == again).all()
+    assert not np.shares_memory(first, again)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -284,6 +311,7 @@ def test_the_path_finding_of_chapter_7_starts_in_the_corner_and_ends_in_the_targ
         (lambda: GridWorld("###"), "no cell to start in"),
         (lambda: GridWorld(actions="six"), "actions is 'six', allowed: four, five, king, king-stay"),
         (lambda: GridWorld(target="loop"), "target is 'loop'"),
+        (lambda: GridWorld(observation="pixels"), "observation is 'pixels', allowed: state, coordinates"),
         (lambda: GridWorld(render_mode="human"), "render_mode is 'human'"),
         (lambda: RandomWalk(states=4), "must be odd"),
         (lambda: ChangingMaze("S.T", "S.\n.T", 3), "give both the same"),

@@ -202,7 +202,11 @@ def test_a_state_that_cannot_be_captured_starts_new_episodes_and_returns_them(sa
     env.step(actions(1, 1)[0])
     assert env.restore_tier == "reset"
     fresh = SerialVectorEnv([samples.Hidden])
-    obs = fresh.set_state(env.get_state())
-    assert obs is not None
+    begun = fresh.set_state(env.get_state())
+    assert begun is not None
+    obs, infos = begun
     assert not np.array_equal(obs, start)
-    assert np.array_equal(obs, SerialVectorEnv([samples.Hidden]).set_state(env.get_state()))
+    assert infos[0].keys() == {"length"}
+    again = SerialVectorEnv([samples.Hidden]).set_state(env.get_state())
+    assert again is not None
+    assert np.array_equal(obs, again[0])

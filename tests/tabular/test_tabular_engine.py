@@ -57,6 +57,21 @@ def test_both_engines_deal_the_same_blackjack(name: str, tmp_path: Path) -> None
     assert compiled.final_return == stepped.final_return
 
 
+@pytest.mark.parametrize(
+    ("env", "env_args"), [("rlkit/CourseGrid-v0", ("observation=coordinates",)), ("rlkit/AccessControl-v0", ())]
+)
+def test_both_engines_see_the_same_digits(env: str, env_args: tuple[str, ...], tmp_path: Path) -> None:
+    compiled, stepped, plain = (
+        rlkit.train(
+            "q-learning", env, total_steps=1_500, run_dir=tmp_path / engine, seed=3, eval_every=0, preset="none",
+            env_args=args, agent_config={"engine": "step" if engine == "step" else "compiled"},
+        ).agent
+        for engine, args in (("compiled", env_args), ("step", env_args), ("plain", ()))
+    )  # fmt: skip
+    assert arrays(compiled.policy_state()) == arrays(stepped.policy_state()) == arrays(plain.policy_state())
+    assert isinstance(compiled, CompiledLoop)
+
+
 def test_episodes_of_the_compiled_engine_have_the_returns_that_the_loop_counts(tmp_path: Path) -> None:
     sessions = []
     for engine in ("compiled", "step"):
