@@ -122,6 +122,7 @@ class DDPG:
             gamma=config.gamma,
         )
         self._rng = seeding.generator(task.seed, "replay")
+        self._warm_up = config.learning_starts if task.total_steps else 0  # an agent that only acts has learned
         self._env_steps = 0
         self._updates_due = 0.0
 
@@ -146,7 +147,7 @@ class DDPG:
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """μ(s), with noise where `explore`; uniformly random before `learning_starts`."""
         features = self._flatten(obs)
-        if explore and self._env_steps < self.config.learning_starts:
+        if explore and self._env_steps < self._warm_up:
             unit = rng.uniform(-1.0, 1.0, (len(features), self._action_size)).astype(np.float32)
             return self._env_action(unit), carry, {}
         unit = self.actor.numpy_forward(features)

@@ -111,6 +111,16 @@ def test_gaussian_noise_is_scaled_to_the_bounds_and_clipped() -> None:
     assert {*action[:, 1]} >= {0.0, 10.0}
 
 
+def test_a_loaded_policy_explores_by_noise_and_not_by_its_warm_up() -> None:
+    options = small(learning_starts=1000, noise_sigma=1e-6)
+    trained, loaded = DDPG(options, TASK), DDPG(options, replace(TASK, total_steps=0))
+    loaded.load_policy_state(trained.policy_state())
+    obs = np.zeros((1, 2), np.float32)
+    best, _, _ = trained.act(obs, (), explore=False, rng=np.random.default_rng(0))
+    explored, _, _ = loaded.act(obs, (), explore=True, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(explored, best, atol=1e-3)
+
+
 def test_ornstein_uhlenbeck_noise_lives_in_the_carry_and_starts_anew_with_an_episode() -> None:
     agent = DDPG(small(learning_starts=0, noise="ornstein-uhlenbeck", noise_sigma=0.3), replace(TASK, num_envs=2))
     carry = agent.initial_carry(2)
