@@ -157,6 +157,64 @@ def test_quantiles_spread_over_random_returns(kind):
     torch.testing.assert_close(quantiles, (torch.arange(8) + 0.5) / 8, atol=0.12, rtol=0)
 
 
+def one_step(reward: float, value: float) -> Transition:
+    obs, never = np.full((1, OBS), value, np.float32), np.zeros(1, np.bool_)
+    return Transition(obs, np.array([0]), np.array([reward], np.float32), obs + 1, never, never)
+
+
+def test_prioritised_replay_draws_what_was_most_wrong():
+    agent = agent_with(prioritized=True, priority_alpha=1.0, target_update_every=10**6, train_every=10**6)
+    for step in range(50):
+        agent.observe(one_step(1000.0 if step == 7 else 0.0, step / 50), ())
+    for _ in range(20):
+        agent.learn(agent.replay.sample(32, np.random.default_rng(0), beta=1.0))
+    batch = agent.replay.sample(200, np.random.default_rng(1), beta=1.0)
+    assert (batch.reward == 1000.0).mean() > 0.8
+    assert batch.weights is not None
+    assert batch.weights[batch.reward == 1000.0].max() < batch.weights[batch.reward == 0.0].min()
+
+
+def test_importance_weights_grow_to_full_correction_over_the_run():
+    agent = agent_with(prioritized=True, train_every=10**6)
+    assert agent._beta() == pytest.approx(0.4)
+    observe(agent, 500)
+    assert agent._beta() == pytest.approx(0.7)
+    observe(agent, 600)
+    assert agent._beta() == pytest.approx(1.0)
+
+
+def test_n_step_returns_sum_rewards_before_bootstrapping():
+    agent = agent_with(n_step=3, gamma=0.5, train_every=10**6)
+    for step in range(20):
+        agent.observe(one_step(1.0, step), ())
+    batch = agent.replay.sample(100, np.random.default_rng(0), beta=1.0)
+    inner = batch.obs[:, 0] < 17
+    assert np.allclose(batch.reward[inner], 1.75)
+    assert np.allclose(batch.discount[inner], 0.125)
+    assert np.allclose(batch.next_obs[inner] - batch.obs[inner], 3.0)
+
+
+def test_dueling_networks_move_all_actions_with_the_value_of_the_state():
+    plain, dueling = agent_with(), agent_with(dueling=True)
+    batch = random_batch(action=np.zeros(ROWS, np.int64), reward=np.full(ROWS, 5.0, np.float32))
+    moved = []
+    for agent in (plain, dueling):
+        # only the last layer learns, so that actions are tied by the streams and not by shared features
+        before = agent.network.outputs(torch.from_numpy(batch.obs))
+        gradient = agent.loss_and_gradient(agent.tensors(batch))[1]
+        others = gradient.clone()
+        others[: len(others) - _last_layer_size(agent)] = 0
+        agent.network.flat.sub_(others)
+        moved.append((agent.network.outputs(torch.from_numpy(batch.obs)) - before)[:, 1:].abs().max().item())
+    assert moved[0] == 0.0
+    assert moved[1] > 1e-3
+
+
+def _last_layer_size(agent: DQN) -> int:
+    outputs = 1 if agent.config.dueling else ACTIONS
+    return 9 * outputs  # 8 units and a bias each; in dueling networks the value stream lies last
+
+
 def test_noisy_networks_explore_by_noise_and_act_by_the_means():
     agent = agent_with(noisy=True, noisy_sigma=5.0)
     assert agent.epsilon() == 0.0
