@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,10 +31,12 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+import yaml
 from scipy.stats import trim_mean
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results" / "learning"
+CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LearningTask:
     eval_episodes: int
     settings: dict[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()  # what else the environment is made of
-    beside: str = ""  # task whose rlkit runs are this one's peer, where no library has the agent
+    beside: tuple[str, str] | None = None  # task and library of the peer's runs, where it is not this task's
 
 
 # The tuned settings of rl-baselines3-zoo (hyperparams/dqn.yml at 22e3ff2) under the names of rlkit's DQN. Acrobot and
@@ -69,7 +71,7 @@ DQN_ACROBOT = {
     "final_epsilon": 0.1,
 }  # fmt: skip
 
-# Hyperparameters under rlkit's names; `SB3_MODELS` translates them. Networks are 256x256 everywhere.
+# Hyperparameters under rlkit's names; `SB3_MODELS` translates them. Networks are 256x256, except in presets.
 TASKS = {
     "ddpg_pendulum": LearningTask(
         "ddpg", "Pendulum-v1", 20_000, 50,
@@ -93,19 +95,19 @@ TASKS = {
 }  # fmt: skip
 
 
-def rainbow_beside(name: str, lowest_return: float, highest_return: float) -> LearningTask:
-    """Rainbow with all the settings of a DQN task; its atoms reach over the discounted returns there are."""
-    task = TASKS[name]
-    atoms = {"lowest_return": lowest_return, "highest_return": highest_return}
-    return replace(task, agent="rainbow", settings=task.settings | atoms, beside=name)
+def of_preset(name: str, beside: tuple[str, str]) -> LearningTask:
+    """What rlkit's preset of this name says, compared with the runs of another task and library."""
+    preset = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    settings = {key: value for key, value in preset["agent"].items() if key != "name"}
+    extra = ("box2d",) if name.endswith("lunarlander") else ()
+    return LearningTask(
+        preset["agent"]["name"], preset["envs"][0], preset["total_steps"], 50, settings, extra, beside
+    )  # fmt: skip
 
 
-TASKS |= {
-    "rainbow_cartpole": rainbow_beside("dqn_cartpole", 0.0, 100.0),
-    "rainbow_mountaincar": rainbow_beside("dqn_mountaincar", -50.0, 0.0),
-    "rainbow_acrobot": rainbow_beside("dqn_acrobot", -100.0, 0.0),
-    "rainbow_lunarlander": rainbow_beside("dqn_lunarlander", -300.0, 300.0),
-}
+DQN_ENVS = ("cartpole", "mountaincar", "acrobot", "lunarlander")
+TASKS |= {f"dqn_{env}_preset": of_preset(f"dqn_{env}", (f"dqn_{env}", "sb3")) for env in DQN_ENVS}
+TASKS |= {f"rainbow_{env}": of_preset(f"rainbow_{env}", (f"dqn_{env}_preset", "rlkit")) for env in DQN_ENVS}
 
 
 def evaluation_seed(seed: int) -> int:
@@ -246,7 +248,8 @@ def table() -> str:
             spread = f"{trim_mean(values, 0.25):.1f} [{low:.1f}, {high:.1f}]"
             against = "" if library == "rlkit" else difference(scores["rlkit"], by_seed)
             if task.beside:
-                against = f"{difference(by_seed, scores_of(task.beside)['rlkit'])} to {task.beside}"
+                peer, peer_library = task.beside
+                against = f"{difference(by_seed, scores_of(peer)[peer_library])} to {peer_library} on {peer}"
             rows.append(f"| {name} | {library} | {len(values)} | {spread} | {min(values):.1f} | {against} |")
     return "\n".join(rows) + "\n"
 

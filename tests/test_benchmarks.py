@@ -209,13 +209,15 @@ def test_dqn_tasks_give_sb3_what_they_give_rlkit(learning: ModuleType, name: str
     assert (settings.loss, settings.double, settings.n_step) == ("huber", False, 1)  # SB3's
 
 
-def test_rainbow_differs_from_its_dqn_task_in_the_agent_and_its_atoms(learning: ModuleType) -> None:
+def test_presets_are_compared_on_the_same_environment_and_steps(learning: ModuleType) -> None:
     for name in ("cartpole", "mountaincar", "acrobot", "lunarlander"):
-        rainbow, dqn = learning.TASKS[f"rainbow_{name}"], learning.TASKS[f"dqn_{name}"]
-        assert (rainbow.agent, rainbow.env, rainbow.total_steps) == ("rainbow", dqn.env, dqn.total_steps)
-        assert rainbow.beside == f"dqn_{name}"
-        assert {key: rainbow.settings[key] for key in dqn.settings} == dqn.settings
-        assert set(rainbow.settings) - set(dqn.settings) == {"lowest_return", "highest_return"}
+        plain, dqn = learning.TASKS[f"dqn_{name}"], learning.TASKS[f"dqn_{name}_preset"]
+        rainbow = learning.TASKS[f"rainbow_{name}"]
+        for task in (dqn, rainbow):
+            assert (task.env, task.total_steps) == (plain.env, plain.total_steps)
+        assert dqn.beside == (f"dqn_{name}", "sb3")
+        assert rainbow.beside == (f"dqn_{name}_preset", "rlkit")
+        DQNConfig(**dqn.settings)
         RainbowConfig(**rainbow.settings)
 
 
@@ -223,15 +225,15 @@ def test_an_agent_beside_another_is_compared_with_its_scores(
     learning: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learning, "RESULTS", tmp_path)
-    for task, score in (("dqn_cartpole", 400.0), ("rainbow_cartpole", 500.0)):
+    for task, score in (("dqn_cartpole_preset", 400.0), ("rainbow_cartpole", 500.0)):
         (tmp_path / task).mkdir()
         for seed in range(4):
             record = {"library": "rlkit", "seed": seed, "mean_return": score}
             (tmp_path / task / f"rlkit-s{seed}.json").write_text(json.dumps(record))
     lines = learning.table().splitlines()[2:]
     assert [line.split(" | ")[-1].removesuffix(" |") for line in lines] == [
-        "",
-        "+100.0 [+100.0, +100.0] to dqn_cartpole",
+        "no common seeds to sb3 on dqn_cartpole",
+        "+100.0 [+100.0, +100.0] to rlkit on dqn_cartpole_preset",
     ]
 
 
