@@ -25,26 +25,38 @@ Result = TypeVar("Result")
 _LOG = logging.getLogger(__name__)
 _NUMBA: Any = numba_config
 _WITHOUT_COUNTING: Any = {"_nrt": False}
-_OPTIONS: Any = {**_WITHOUT_COUNTING, "nogil": True, "forceinline": True}
+_APART: Any = {**_WITHOUT_COUNTING, "nogil": True}
+_OPTIONS: Any = {**_APART, "forceinline": True}
 _KEPT: list[Any] = []
 """Functions whose machine code is kept on disk."""
 
 
 def compiled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """The function in machine code, compiled on first use for each kind of arguments. It must not allocate or raise."""
-    machine_code = _kept(function) if is_ours(function) else numba.njit(function, **_OPTIONS)
-    return cast(Callable[Parameters, Result], machine_code)
+    return cast(Callable[Parameters, Result], _machine_code(function, _OPTIONS))
 
 
-def _kept(function: Callable[..., Any]) -> Any:
+def compiled_apart(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Like `compiled`, but called and not put into its callers, which saves time of compiling.
+
+    For much code that runs seldom, or that takes few numbers: a large named tuple is slow to hand over.
+    """
+    return cast(Callable[Parameters, Result], _machine_code(function, _APART))
+
+
+def _machine_code(function: Callable[..., Any], options: Any) -> Any:
+    return _kept(function, options) if is_ours(function) else numba.njit(function, **options)
+
+
+def _kept(function: Callable[..., Any], options: Any) -> Any:
     before = _NUMBA.CACHE_DIR
     _NUMBA.CACHE_DIR = str(_CACHE)
     try:
-        machine_code = numba.njit(function, cache=True, **_OPTIONS)
+        machine_code = numba.njit(function, cache=True, **options)
         _KEPT.append(machine_code)
     except (RuntimeError, OSError) as error:  # nowhere to write
         _LOG.warning("compiled code is not kept (%s); every process compiles again", error)
-        machine_code = numba.njit(function, **_OPTIONS)
+        machine_code = numba.njit(function, **options)
     finally:
         _NUMBA.CACHE_DIR = before
     return machine_code
@@ -88,7 +100,8 @@ def cache_folder() -> Path:
 def _digest() -> str:
     here = Path(__file__).parent
     sources = [here.parent / "mdp.py", *sorted((here.parent / "ops").glob("*.py")), Path(__file__)]
-    users = [path for path in sorted(here.glob("*.py")) if _is_compiled(path.read_bytes())]
+    files = [*sorted(here.glob("*.py")), *sorted((here.parent / "linear").glob("*.py"))]
+    users = [path for path in files if _is_compiled(path.read_bytes())]
     content = b"".join(path.read_bytes() for path in [*sources, *users])
     return hashlib.sha256(content).hexdigest()[:16]
 

@@ -1,22 +1,24 @@
-"""`TabularAgent`: a learner behind the agent protocols, stepped by the loop or compiled whole.
+"""`EngineAgent`: a learner behind the agent protocols, stepped or compiled; `TabularAgent`: one with tables.
 
-A tabular agent is driven by `rlkit.loop` like any other. But as `pathlib.Path(...)` gives a path of the system at hand,
+Such an agent is driven by `rlkit.loop` like any other. But as `pathlib.Path(...)` gives a path of the system at hand,
 `QLearning(config, task)` gives one that owns its loop, in machine code, where the environment's transitions are known.
 Both call the same compiled functions with the same random streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 
 from rlkit import seeding
-from rlkit.errors import CheckpointError, EnvironmentFault, UsageError
+from rlkit.errors import EnvironmentFault, UsageError
 from rlkit.mdp import Dynamics, Floats64, Integers
+from rlkit.tabular.arrays import arrays_of, load_arrays
+from rlkit.tabular.finished import FinishedEpisodes
 from rlkit.tabular.handles import Handle
 from rlkit.tabular.indexing import TableIndex, table_reason
 from rlkit.tabular.learner import (
@@ -34,15 +36,15 @@ from rlkit.tabular.rules import drawn_action
 from rlkit.tabular.stepping import new_env_state, require_dynamics
 from rlkit.tabular.streams import Stream, Streams, stream
 from rlkit.tabular.tables import Tables, epsilon_now
-from rlkit.types import Array, Bools, Carry, Episode, Metrics, Obs, Progress, State, Task, Transition, VectorEnv
+from rlkit.types import Array, Bools, Carry, Metrics, Obs, Progress, State, Task, Transition, VectorEnv
 
 _REPORTS = 1000
 """Reports of the compiled engine in a run: often enough for a curve, seldom enough to cost nothing."""
 _METRICS_EVERY = 50
 
 
-class TabularAgent:
-    """What all tabular agents share. Subclasses have a `Config` and build their learner.
+class EngineAgent:
+    """What all agents with a compiled learner share. Subclasses have a `Config` and build their learner.
 
     Attributes:
         config: the options.
@@ -55,24 +57,28 @@ class TabularAgent:
         "Give the environment a time limit (--wrap time-limit:max_episode_steps=1000), raise that option, or use a "
         "method that learns from step to step, such as sarsa"
     )
+    outside = "an observation lies outside its space; rlkit check-env says what the environment returns"
     config: TabularConfig
     learner: Learner
 
-    def __new__(cls, config: Any, task: Task) -> TabularAgent:
+    def __new__(cls, config: Any, task: Task) -> EngineAgent:
         """An agent of the engine that `config.engine` and the task allow. Raises UsageError for `compiled` without."""
         kind: Any = cls
-        agent: TabularAgent = object.__new__(_compiled(kind) if _is_compiled(config.engine, task) else kind)
+        agent: EngineAgent = object.__new__(_compiled(kind) if cls._is_compiled(config, task) else kind)
         return agent
 
     @classmethod
-    def supports(cls, task: Task) -> str | None:
-        """None for Discrete actions and finitely many observations, else the reason."""
-        return table_reason(task)
+    def _is_compiled(cls, config: Any, task: Task) -> bool:
+        """Whether the agent is to own its loop."""
+        if config.engine == "compiled" and task.num_envs > 1:
+            raise UsageError(f"--agent.engine compiled steps one environment, not {task.num_envs}; use --num-envs 1")
+        if config.engine == "compiled":
+            require_dynamics(task.dynamics)
+        return config.engine != "step" and task.dynamics is not None and task.num_envs == 1
 
     def __init__(self, config: Any, task: Task) -> None:
         assert isinstance(task.action_space, spaces.Discrete)
         self.config = config
-        self.index = TableIndex(task.observation_space)
         self.num_actions = int(task.action_space.n)
         self._first_action = int(task.action_space.start)
         self._action_type = task.action_space.dtype
@@ -81,13 +87,42 @@ class TabularAgent:
         self._rng = seeding.generator(task.seed, "learner")
         self._learning = stream(self._rng)
         self._act_stream: tuple[np.random.Generator, Stream] | None = None
+        self._look_at(task)
         self.learner = self._build(config, task)
         self._handle = Handle(self.learner)
         self._has_starts = self._draws_starts()
         self._prepare(task)
 
+    def _look_at(self, task: Task) -> None:
+        """What `perceived` needs."""
+        raise NotImplementedError
+
     def _build(self, config: Any, task: Task) -> Learner:
         """The learner."""
+        raise NotImplementedError
+
+    def perceived(self, obs: Obs) -> Array:
+        """Observations as the learner takes them, with leading axis N."""
+        raise NotImplementedError
+
+    def best_actions(self, perceived: Array, rng: np.random.Generator) -> Integers:
+        """What to do without exploration, int64 [N] from 0."""
+        raise NotImplementedError
+
+    def policy_state(self) -> State:
+        """What has been learned, and what else the learner's choices depend on."""
+        raise NotImplementedError
+
+    def load_policy_state(self, state: State) -> None:
+        """Restore `policy_state`."""
+        raise NotImplementedError
+
+    def _memory(self) -> State:
+        """The learner's arrays that are not in `policy_state`."""
+        raise NotImplementedError
+
+    def metrics(self) -> Metrics:
+        """What is worth a curve; the truth about values is the evaluation's."""
         raise NotImplementedError
 
     def _draws_starts(self) -> bool:
@@ -103,10 +138,9 @@ class TabularAgent:
         self._updates = 0
 
     @property
-    def tables(self) -> Tables:
-        """Values, counts and policies of the learner."""
-        tables: Tables = self.learner.tables
-        return tables
+    def gamma(self) -> float:
+        """Discount γ of the values."""
+        return self.config.gamma
 
     def initial_carry(self, num_envs: int) -> Carry:
         """Whether the next step is the first of its episode, bool [N]."""
@@ -120,13 +154,14 @@ class TabularAgent:
         self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """Actions [N]; without exploration the first of the best ones."""
-        states = self.index.rows(obs)
+        perceived = self.perceived(obs)
+        count = len(perceived)
         if not explore:
-            return self._to_actions(self.greedy_actions(states, rng)), self._going_on(len(states)), {}
-        actions, starts = np.empty(len(states), np.int64), np.empty(len(states), np.int64)
-        self._require_ok(choose_rows(self._handle, states, carry, self._acting(rng), actions, starts))
+            return self._to_actions(self.best_actions(perceived, rng)), self._going_on(count), {}
+        actions, starts = np.empty(count, np.int64), np.empty(count, np.int64)
+        self._require_ok(choose_rows(self._handle, perceived, carry, self._acting(rng), actions, starts))
         extras: Mapping[str, Array] = {"reset_state": starts} if self._has_starts else {}
-        return self._to_actions(actions), self._going_on(len(states)), extras
+        return self._to_actions(actions), self._going_on(count), extras
 
     def _to_actions(self, chosen: Integers) -> Array:
         """Numbers from 0 as the environment's actions."""
@@ -143,10 +178,10 @@ class TabularAgent:
     def observe(self, step: Transition, carry: Carry) -> None:
         """Keep the transition of every row for `update`."""
         self._observed = (
-            self.index.rows(step.obs),
+            self.perceived(step.obs),
             step.action if self._is_plain_action else step.action.astype(np.int64) - self._first_action,
             step.reward,
-            self.index.rows(step.next_obs),
+            self.perceived(step.next_obs),
             step.terminated,
             step.ended,
         )
@@ -163,6 +198,64 @@ class TabularAgent:
             self._act_stream = (rng, stream(rng))
         return self._act_stream[1]
 
+    def training_state(self) -> State:
+        """The learner's memory, its generator, and where a compiled environment is."""
+        return {"memory": self._memory(), "rng": self._rng.bit_generator.state, "engine": self._engine_state()}
+
+    def load_training_state(self, state: State) -> None:
+        """Restore `training_state`."""
+        load_arrays(self.learner, state["memory"])
+        self._rng.bit_generator.state = state["rng"]
+        self._load_engine_state(state["engine"])
+
+    def _engine_state(self) -> State:
+        return {"updates": self._updates}
+
+    def _load_engine_state(self, state: State) -> None:
+        self._updates = state["updates"]
+
+    def _require_ok(self, status: int) -> None:
+        if status == OK:
+            return
+        if status == TOO_LONG:
+            raise EnvironmentFault(self.too_long)
+        if status == OUTSIDE:
+            raise EnvironmentFault(self.outside)
+        raise EnvironmentFault(
+            "an episode did not begin in the state that exploring starts asked for: the environment ignores "
+            'reset(options={"state": …}). Use monte-carlo, which starts where the environment does'
+        )
+
+
+class TabularAgent(EngineAgent):
+    """What all agents with tables share: a row for every observation."""
+
+    def _look_at(self, task: Task) -> None:
+        self.index = TableIndex(task.observation_space)
+        self.outside = (
+            f"an observation lies outside its space, which has {self.index.num_states:,} values; "
+            "rlkit check-env says what the environment returns"
+        )
+
+    @classmethod
+    def supports(cls, task: Task) -> str | None:
+        """None for Discrete actions and finitely many observations, else the reason."""
+        return table_reason(task)
+
+    def perceived(self, obs: Obs) -> Integers:
+        """Rows of the table, int64 [N]."""
+        return self.index.rows(obs)
+
+    @property
+    def tables(self) -> Tables:
+        """Values, counts and policies of the learner."""
+        tables: Tables = self.learner.tables
+        return tables
+
+    def best_actions(self, perceived: Array, rng: np.random.Generator) -> Integers:
+        """What the learner holds for best."""
+        return self.greedy_actions(perceived, rng)
+
     def greedy_actions(self, states: Integers, rng: np.random.Generator) -> Integers:
         """What the learner holds for best in each state, int64 [N]; prediction acts by the policy that it evaluates."""
         policy = self.evaluated_policy()
@@ -171,11 +264,6 @@ class TabularAgent:
             return np.array([drawn_action(policy[s], u) for s, u in zip(states, drawn, strict=True)])
         best: Integers = self.tables.values[:, states].sum(axis=0).argmax(axis=1)
         return best
-
-    @property
-    def gamma(self) -> float:
-        """Discount γ of the values."""
-        return self.config.gamma
 
     def state_values(self) -> Floats64:
         """V(s), or the value of the best action, [S]."""
@@ -191,28 +279,14 @@ class TabularAgent:
 
     def policy_state(self) -> State:
         """The tables, and what else the learner's choices depend on."""
-        return _arrays(self.tables)
+        return arrays_of(self.tables)
 
     def load_policy_state(self, state: State) -> None:
         """Restore `policy_state`."""
-        _load(self.tables, state)
+        load_arrays(self.tables, state)
 
-    def training_state(self) -> State:
-        """The learner's memory, its generator, and where a compiled environment is."""
-        memory = {name: tree for name, tree in _arrays(self.learner).items() if name != "tables"}
-        return {"memory": memory, "rng": self._rng.bit_generator.state, "engine": self._engine_state()}
-
-    def load_training_state(self, state: State) -> None:
-        """Restore `training_state`."""
-        _load(self.learner, state["memory"])
-        self._rng.bit_generator.state = state["rng"]
-        self._load_engine_state(state["engine"])
-
-    def _engine_state(self) -> State:
-        return {"updates": self._updates}
-
-    def _load_engine_state(self, state: State) -> None:
-        self._updates = state["updates"]
+    def _memory(self) -> State:
+        return {name: tree for name, tree in arrays_of(self.learner).items() if name != "tables"}
 
     def metrics(self) -> Metrics:
         """What is worth a curve; the truth about values is the evaluation's."""
@@ -224,23 +298,8 @@ class TabularAgent:
             metrics["train/epsilon"] = float(epsilon_now(tables))
         return metrics
 
-    def _require_ok(self, status: int) -> None:
-        if status == OK:
-            return
-        if status == TOO_LONG:
-            raise EnvironmentFault(self.too_long)
-        if status == OUTSIDE:
-            raise EnvironmentFault(
-                f"an observation lies outside its space, which has {self.index.num_states:,} values; "
-                "rlkit check-env says what the environment returns"
-            )
-        raise EnvironmentFault(
-            "an episode did not begin in the state that exploring starts asked for: the environment ignores "
-            'reset(options={"state": …}). Use monte-carlo, which starts where the environment does'
-        )
 
-
-class CompiledLoop(TabularAgent):
+class CompiledLoop(EngineAgent):
     """What makes an agent own its loop: environment, policy and update run in machine code."""
 
     # no agent that `rlkit.loop` could drive (None makes isinstance with the protocol false, as for __hash__)
@@ -270,7 +329,7 @@ class CompiledLoop(TabularAgent):
             self._has_begun = True
         finished = np.zeros((min(max_steps, max_episodes), 3))
         steps, count, status = run(
-            self._dynamics, self._env, self.learner, self._streams, max_steps, max_episodes, finished,
+            self._dynamics, self._env, self._handle, self._streams, max_steps, max_episodes, finished,
             np.zeros(0) if reference is None else reference,
         )  # fmt: skip
         self._step += steps
@@ -292,45 +351,16 @@ class CompiledLoop(TabularAgent):
         return {
             "step": self._step,
             "has_begun": self._has_begun,
-            "env": _arrays(self._env),
+            "env": arrays_of(self._env),
             "env_rng": self._env_rng.bit_generator.state,
             "act_rng": self._act_rng.bit_generator.state,
         }
 
     def _load_engine_state(self, state: State) -> None:
         self._step, self._has_begun = state["step"], state["has_begun"]
-        _load(self._env, state["env"])
+        load_arrays(self._env, state["env"])
         self._env_rng.bit_generator.state = state["env_rng"]
         self._act_rng.bit_generator.state = state["act_rng"]
-
-
-class FinishedEpisodes(Sequence[Episode]):
-    """Returns and lengths of finished episodes, made into pairs only where somebody looks; a run has millions."""
-
-    def __init__(self, finished: Floats64) -> None:
-        self._finished = finished  # [E, 3]
-
-    def __len__(self) -> int:
-        return len(self._finished)
-
-    @overload
-    def __getitem__(self, index: int) -> Episode: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Episode]: ...
-
-    def __getitem__(self, index: int | slice) -> Episode | Sequence[Episode]:
-        if isinstance(index, slice):
-            return [(value, int(length)) for value, length, _ in self._finished[index].tolist()]
-        return float(self._finished[index, 0]), int(self._finished[index, 1])
-
-
-def _is_compiled(engine: str, task: Task) -> bool:
-    if engine == "compiled" and task.num_envs > 1:
-        raise UsageError(f"--agent.engine compiled steps one environment, not {task.num_envs}; use --num-envs 1")
-    if engine == "compiled":
-        require_dynamics(task.dynamics)
-    return engine != "step" and task.dynamics is not None and task.num_envs == 1
 
 
 @cache
@@ -338,27 +368,3 @@ def _compiled(agent: Any) -> Any:
     """The agent's class as one that owns its loop, under the same name."""
     names = {"__module__": agent.__module__, "__qualname__": agent.__qualname__}
     return type(agent.__name__, (agent, CompiledLoop), names)
-
-
-def _arrays(fields: Any) -> State:
-    """The arrays of a named tuple by name, those of named tuples inside it too; `scratch` holds nothing for later."""
-    found: State = {}
-    for name, value in fields._asdict().items():
-        if isinstance(value, np.ndarray) and name != "scratch":
-            found[name] = value
-        elif isinstance(value, tuple):
-            found[name] = _arrays(value)
-    return found
-
-
-def _load(fields: Any, stored: State) -> None:
-    own = _arrays(fields)
-    for name, value in stored.items():
-        if isinstance(value, dict):
-            _load(fields._asdict()[name], value)
-        elif own[name].shape != value.shape:
-            raise CheckpointError(
-                f"the checkpoint's table {name!r} has shape {value.shape}, this environment needs {own[name].shape}"
-            )
-        else:
-            own[name][...] = value

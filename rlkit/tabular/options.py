@@ -90,19 +90,21 @@ def new_tables(
         greedy_target,
         num_actions,
         config.gamma,
-        _exploration(config, horizon),
-        _step_size(config, horizon),
+        exploration_of(config, horizon),
+        step_size_of(config, horizon),
     )
 
 
-def _exploration(config: TabularConfig, horizon: float) -> Exploration:
+def exploration_of(config: TabularConfig, horizon: float) -> Exploration:
+    """ε by the options; none where there are none. `horizon` in env steps."""
     if not isinstance(config, ControlConfig):
         return Exploration(0, 0.0, 0.0, 1.0)
     kind = EXPLORATION_KINDS.index(config.epsilon_schedule)
     return Exploration(kind, config.epsilon, config.final_epsilon, float(config.epsilon_steps or horizon))
 
 
-def _step_size(config: TabularConfig, horizon: float) -> StepSize:
+def step_size_of(config: TabularConfig, horizon: float) -> StepSize:
+    """α by the options. `horizon` in env steps."""
     if not isinstance(config, StepSizeConfig):
         return StepSize(0, 1.0, 1.0, horizon)
     kind = STEP_SIZE_KINDS.index(config.learning_rate_schedule)

@@ -1,0 +1,37 @@
+"""A learner's arrays as a tree, for checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlkit.errors import CheckpointError
+from rlkit.types import State
+
+
+def arrays_of(fields: Any) -> State:
+    """The arrays of a named tuple by name, those of named tuples inside it too; `scratch…` holds nothing for later."""
+    found: State = {}
+    for name, value in fields._asdict().items():
+        if name.startswith("scratch"):
+            continue
+        if isinstance(value, np.ndarray):
+            found[name] = value
+        elif isinstance(value, tuple):
+            found[name] = arrays_of(value)
+    return found
+
+
+def load_arrays(fields: Any, stored: State) -> None:
+    """Fill the arrays of a named tuple from a tree of `arrays_of`. Raises CheckpointError where shapes differ."""
+    own = arrays_of(fields)
+    for name, value in stored.items():
+        if isinstance(value, dict):
+            load_arrays(fields._asdict()[name], value)
+        elif own[name].shape != value.shape:
+            raise CheckpointError(
+                f"the checkpoint's table {name!r} has shape {value.shape}, this environment needs {own[name].shape}"
+            )
+        else:
+            own[name][...] = value
