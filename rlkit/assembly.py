@@ -21,6 +21,9 @@ from rlkit.types import Actor, State, Task, VectorEnv
 EnvLike: TypeAlias = str | Callable[..., gym.Env[Any, Any]]
 """A gymnasium id, `module:EnvId-v0`, `path/to/file.py:ClassName`, or a class or function that builds an environment."""
 
+_ONLY_FOR_LEARNING = ("normalize-reward", "clip-reward")
+"""Wrappers of rewards that help to learn: an evaluation counts the environment's own."""
+
 
 def build_envs(env: EnvLike, options: RunOptions) -> VectorEnv:
     """The training environments, wrapped."""
@@ -30,7 +33,7 @@ def build_envs(env: EnvLike, options: RunOptions) -> VectorEnv:
 
 def build_evaluation_envs(env: EnvLike, options: RunOptions) -> VectorEnv:
     """One environment with its own rewards and frozen observation statistics."""
-    wrappers = [wrapper for wrapper in _wrappers(options) if wrapper.name != "normalize-reward"]
+    wrappers = [wrapper for wrapper in _wrappers(options) if wrapper.name not in _ONLY_FOR_LEARNING]
     envs = make_env(env, 1, wrappers=wrappers, env_kwargs=env_arguments(options.env_args))
     for normalizer in normalizers(envs):
         normalizer.frozen = True

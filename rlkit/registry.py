@@ -75,12 +75,47 @@ AGENTS: dict[str, AgentEntry] = {
     "tabular-reinforce": AgentEntry(
         "rlkit.agents.tabular_reinforce:TabularReinforce", "policy gradient with a table of preferences"
     ),
-    "dqn": AgentEntry("rlkit.agents.dqn:DQN", "deep Q-network; double, dueling, prioritised, noisy, n-step by switches"),
+    "gradient-mc": AgentEntry(
+        "rlkit.agents.linear_prediction:GradientMC", "prediction with features, from returns of whole episodes"
+    ),
+    "linear-td": AgentEntry("rlkit.agents.linear_prediction:LinearTD", "semi-gradient TD(0) prediction with features"),
+    "linear-n-step-td": AgentEntry(
+        "rlkit.agents.linear_prediction:LinearNStepTD", "n-step TD prediction with features"
+    ),
+    "linear-td-lambda": AgentEntry(
+        "rlkit.agents.linear_prediction:LinearTDLambda", "TD(λ) prediction with features, also true online"
+    ),
+    "lstd": AgentEntry("rlkit.agents.least_squares:LSTD", "TD(λ)'s fixed point by least squares"),
+    "tdc": AgentEntry("rlkit.agents.linear_prediction:LinearTDC", "TD with gradient correction, safe off-policy"),
+    "gtd2": AgentEntry("rlkit.agents.linear_prediction:LinearGTD2", "gradient TD, safe off-policy"),
+    "emphatic-td": AgentEntry("rlkit.agents.linear_prediction:EmphaticTD", "TD weighted by emphasis, safe off-policy"),
+    "linear-sarsa": AgentEntry("rlkit.agents.linear_control:LinearSarsa", "semi-gradient Sarsa with features"),
+    "linear-expected-sarsa": AgentEntry(
+        "rlkit.agents.linear_control:LinearExpectedSarsa", "semi-gradient expected Sarsa with features"
+    ),
+    "linear-n-step-sarsa": AgentEntry(
+        "rlkit.agents.linear_control:LinearNStepSarsa", "semi-gradient n-step Sarsa with features"
+    ),
+    "linear-sarsa-lambda": AgentEntry(
+        "rlkit.agents.linear_control:LinearSarsaLambda", "Sarsa(λ) with features, also true online"
+    ),
+    "linear-q-learning": AgentEntry("rlkit.agents.linear_control:LinearQLearning", "Q-learning with features"),
+    "differential-sarsa": AgentEntry(
+        "rlkit.agents.linear_control:DifferentialSarsa", "Sarsa with features for the average reward of an endless task"
+    ),
+    "lspi": AgentEntry("rlkit.agents.least_squares:LSPI", "policy iteration by least squares, from samples"),
+    "network-mc": AgentEntry("rlkit.agents.small_network:NetworkMC", "Monte Carlo prediction with a small network"),
+    "network-sarsa": AgentEntry("rlkit.agents.small_network:NetworkSarsa", "semi-gradient Sarsa with a small network"),
+    "dqn": AgentEntry(
+        "rlkit.agents.dqn:DQN", "deep Q-network; double, dueling, prioritised, noisy, n-step by switches"
+    ),
     "c51": AgentEntry("rlkit.agents.rainbow:C51", "DQN with a categorical distribution of returns"),
     "qr-dqn": AgentEntry("rlkit.agents.rainbow:QRDQN", "DQN with quantiles of returns"),
     "iqn": AgentEntry("rlkit.agents.rainbow:IQN", "DQN with implicit quantiles"),
     "munchausen-dqn": AgentEntry("rlkit.agents.rainbow:MunchausenDQN", "DQN with the log-policy in its rewards"),
-    "rainbow": AgentEntry("rlkit.agents.rainbow:Rainbow", "DQN with double, dueling, prioritised, 3-step, noisy and C51"),
+    "rainbow": AgentEntry(
+        "rlkit.agents.rainbow:Rainbow", "DQN with double, dueling, prioritised, 3-step, noisy and C51"
+    ),
     "ddpg": AgentEntry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
     "sb3/a2c": AgentEntry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
     "sb3/ddpg": AgentEntry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),

@@ -25,6 +25,8 @@ from rlkit.types import Agent, Progress, SelfDriven, Task, Transition, VectorEnv
 
 DEEP_Q: dict[str, Any] = {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20}
 SMALL: dict[str, dict[str, Any]] = {
+    "lstd": {"features": "fourier", "order": 1},
+    "lspi": {"features": "fourier", "order": 1, "improve_every": 30},
     **{name: DEEP_Q for name in ("dqn", "c51", "qr-dqn", "iqn", "munchausen-dqn", "rainbow")},
     "ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
     "sb3/a2c": {"hidden": (16,)},
@@ -38,8 +40,11 @@ SMALL: dict[str, dict[str, Any]] = {
 ENVS = ("Pendulum-v1", "CartPole-v1", "FrozenLake-v1")
 PLANNING = "rlkit.agents.dynamic_programming:"  # deterministic, converges early, and learns from no experience
 ALONE = ("epsilon-greedy-bandit", "ucb-bandit", "gradient-bandit", "mc-basic")  # one environment only
-WHOLE_EPISODES = ("mc-", "monte-carlo", "tabular-reinforce")
-NEXT_ACTION = ("rainbow", "sarsa", "n-step-", "sarsa-lambda", "td-lambda", "watkins-q-lambda", "tree-backup", "q-sigma")
+WHOLE_EPISODES = ("mc-", "monte-carlo", "tabular-reinforce", "gradient-mc", "network-mc")
+NEXT_ACTION = (
+    *("rainbow", "sarsa", "n-step-", "sarsa-lambda", "td-lambda", "watkins-q-lambda", "tree-backup", "q-sigma"),
+    *("linear-sarsa", "linear-n-step-", "linear-td-lambda", "differential-sarsa", "emphatic-td", "network-sarsa"),
+)
 SETTINGS = [
     pytest.param(name, num_envs, id=f"{name}-{num_envs}")
     for name in registry.AGENTS

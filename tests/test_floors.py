@@ -36,6 +36,7 @@ ROWS = {
     "envs": ("rlkit.envs",),
     "nn": ("rlkit.nn",),
     "tabular": ("rlkit.tabular",),
+    "linear": ("rlkit.linear",),
     "perception": ("rlkit.perception",),
     "agents": ("rlkit.agents",),
     "configs": ("rlkit.configs",),
@@ -71,8 +72,9 @@ MAY_IMPORT = {
     "envs": set(),
     "nn": {"attention", "ops"},
     "tabular": {"ops", "data"},
+    "linear": {"tabular", "ops", "data"},
     "perception": {"nn", "attention", "ops", "data", "envs"},
-    "agents": {"perception", "tabular", "nn", "attention", "ops", "data"},
+    "agents": {"perception", "linear", "tabular", "nn", "attention", "ops", "data"},
     "configs": set(),
     "loop": {"envs", "data"},
     "top": set(ROWS),
@@ -87,7 +89,7 @@ ONLY = {
 }
 """Module or row -> all the third-party names it may import."""
 
-NEVER = {"envs": {"torch"}, "tabular": {"torch"}}
+NEVER = {"envs": {"torch"}, "tabular": {"torch"}, "linear": {"torch"}}
 INSIDE_FUNCTIONS = {"base": {"torch"}, "data": {"torch"}}
 ATTENTION_CALLS = {
     "scaled_dot_product_attention",

@@ -1,0 +1,1 @@
+"""Learning with features: linear values of encoded observations, by the engine of `rlkit.tabular`."""

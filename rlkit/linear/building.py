@@ -1,0 +1,184 @@
+"""`Features` from options, sized by the observation space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import comb, prod
+from pathlib import Path
+
+import numpy as np
+
+from rlkit.errors import ConfigError, UnsupportedTaskError, UsageError
+from rlkit.linear.features import (
+    AGGREGATION,
+    BINARY,
+    FOURIER,
+    GIVEN,
+    KINDS,
+    ONE_HOT,
+    POLYNOMIAL,
+    RADIAL,
+    RAW,
+    TILES,
+    Features,
+)
+from rlkit.linear.observations import Observations
+from rlkit.linear.options import FeatureConfig
+from rlkit.mdp import Floats64, Integers
+from rlkit.types import Bools
+
+MAX_ACTIVE = 100_000
+"""Most features that are not 0 at a time: a step costs some nanoseconds for each."""
+MAX_WEIGHTS = 20_000_000
+"""Most weights: 160 MB, and as much again for traces."""
+_ENDLESS = 1e6
+"""Bounds beyond this are none: gymnasium writes 3.4e38 for them, too."""
+
+
+def features_of(config: FeatureConfig, observations: Observations, columns: int) -> Features:
+    """The features that `config` describes, for `columns` values of each observation.
+
+    Raises:
+        ConfigError: options do not fit the observation's dimensions.
+        UnsupportedTaskError: the observations do not suit the kind of features, or there would be too many.
+    """
+    kind = RAW if config.features == "encoder" else KINDS.index(config.features)
+    dimensions = len(observations.low)
+    if kind in (ONE_HOT, GIVEN) and not observations.is_finite:
+        raise UnsupportedTaskError(
+            f"features {config.features} need finitely many observations, these are {dimensions} numbers; use tiles, "
+            "fourier, polynomial, rbf or aggregation"
+        )
+    given = _given(config, observations) if kind == GIVEN else np.zeros((0, 0))
+    size = _count(config, kind, observations, given)
+    active = {TILES: config.num_tilings, AGGREGATION: 1, ONE_HOT: 1}.get(kind, size)
+    _refuse_too_many(config, size, active, columns, dimensions)
+    low, span, squashes = _scaling(config, kind, observations)
+    coefficients = given if kind == GIVEN else _coefficients(config, kind, dimensions)
+    spacing = 1.0 / max(max(config.centres) - 1, 1)
+    return Features(
+        kind, size + config.bias, active + config.bias, low, span, squashes, _cells(config, kind, dimensions),
+        _wraps(config, squashes), coefficients, observations.digits, config.num_tilings,
+        config.hash_size if kind == TILES else 0, config.width or spacing,
+        kind == POLYNOMIAL and config.polynomial_range == "symmetric", kind == RADIAL and config.normalise, config.bias,
+    )  # fmt: skip
+
+
+def _count(config: FeatureConfig, kind: int, observations: Observations, given: Floats64) -> int:
+    """Features without the bias, before anything of that size exists."""
+    dimensions = len(observations.low)
+    if kind == TILES:
+        tiles = _each("tiles", config.tiles, dimensions)
+        whole = [count + (i not in config.wrap) for i, count in enumerate(tiles)]
+        return config.hash_size or config.num_tilings * prod(whole)
+    if kind == AGGREGATION:
+        return prod(_each("groups", config.groups, dimensions))
+    if kind == RADIAL:
+        return prod(_each("centres", config.centres, dimensions))
+    if kind == POLYNOMIAL and config.degree == "total":
+        return comb(config.order + dimensions, dimensions)
+    if kind in (FOURIER, POLYNOMIAL):
+        return int((config.order + 1) ** dimensions)
+    return {ONE_HOT: observations.num_rows, GIVEN: given.shape[1], RAW: dimensions}[kind]
+
+
+def _refuse_too_many(config: FeatureConfig, size: int, active: int, columns: int, dimensions: int) -> None:
+    if active <= MAX_ACTIVE and size * columns <= MAX_WEIGHTS:
+        return
+    advice = {
+        "tiles": "use fewer --agent.tiles, or scatter them over --agent.hash-size 4096 or more",
+        "fourier": "use a lower --agent.order, or tiles with --agent.hash-size",
+        "polynomial": "use a lower --agent.order, or tiles with --agent.hash-size",
+        "rbf": "use fewer --agent.centres, or tiles with --agent.hash-size",
+        "aggregation": "use fewer --agent.groups, or tiles with --agent.hash-size",
+    }.get(config.features, "use tiles with --agent.hash-size")
+    allowed = f"{MAX_ACTIVE:,} features" if active > MAX_ACTIVE else f"{MAX_WEIGHTS:,} weights"
+    raise UnsupportedTaskError(
+        f"features {config.features} in {dimensions} dimensions would be {size:,} features, {size * columns:,} "
+        f"weights; allowed: {allowed}. {advice[0].upper()}{advice[1:]}"
+    )
+
+
+def _each(name: str, numbers: Sequence[int], dimensions: int) -> tuple[int, ...]:
+    """A number for each dimension. Raises ConfigError."""
+    if len(numbers) not in (1, dimensions) or min(numbers) < 1:
+        raise ConfigError(
+            [f"{name}: {tuple(numbers)} is not allowed; the observation has {dimensions} dimensions, give one positive "
+             "number for all or one for each"]
+        )  # fmt: skip
+    return tuple(numbers) * dimensions if len(numbers) == 1 else tuple(numbers)
+
+
+def _cells(config: FeatureConfig, kind: int, dimensions: int) -> Integers:
+    if kind not in (TILES, AGGREGATION):
+        return np.ones(dimensions, np.int64)
+    name, numbers = ("tiles", config.tiles) if kind == TILES else ("groups", config.groups)
+    return np.array(_each(name, numbers, dimensions), np.int64)
+
+
+def _wraps(config: FeatureConfig, squashes: Bools) -> Bools:
+    wraps = np.zeros(len(squashes), np.bool_)
+    for i in config.wrap if config.features == "tiles" else ():
+        if not 0 <= i < len(wraps) or squashes[i]:
+            raise ConfigError(
+                [f"wrap: dimension {i} cannot wrap around; allowed are 0 … {len(wraps) - 1}, with bounds (--agent.low "
+                 "and --agent.high)"]
+            )  # fmt: skip
+        wraps[i] = True
+    return wraps
+
+
+def _scaling(config: FeatureConfig, kind: int, observations: Observations) -> tuple[Floats64, Floats64, Bools]:
+    """Least value, range, and whether there are no bounds, for each dimension."""
+    dimensions = len(observations.low)
+    low, high = observations.low.copy(), observations.high.copy()
+    for name, own, bounds in (("low", low, config.low), ("high", high, config.high)):
+        if bounds is not None:
+            if len(bounds) not in (1, dimensions):
+                raise ConfigError([f"{name} has {len(bounds)} numbers, the observation has {dimensions} dimensions"])
+            own[:] = bounds
+    squashes = ~((np.abs(low) < _ENDLESS) & (np.abs(high) < _ENDLESS))
+    low, high = np.where(squashes, 0.0, low), np.where(squashes, 1.0, high)
+    if (high < low).any():
+        i = int((high < low).argmax())
+        raise ConfigError([f"low is {low[i]:g} and high {high[i]:g} in dimension {i}; low must be below high"])
+    span = high - low
+    if kind in BINARY and observations.is_finite:
+        span += 1.0  # n whole numbers are n parts of the range
+    return low, np.where(span > 0.0, span, 1.0), squashes
+
+
+def _coefficients(config: FeatureConfig, kind: int, dimensions: int) -> Floats64:
+    """Frequencies, powers or centres [G, O], the constant one first."""
+    if kind == RADIAL:
+        numbers = _each("centres", config.centres, dimensions)
+        lines = [np.linspace(0.0, 1.0, count) if count > 1 else np.array([0.5]) for count in numbers]
+        return np.array(list(product(*lines)))
+    if kind not in (FOURIER, POLYNOMIAL):
+        return np.zeros((0, dimensions))
+    if kind == POLYNOMIAL and config.degree == "total":
+        return np.array(_powers_up_to(config.order, dimensions), np.float64)
+    return np.array(list(product(range(config.order + 1), repeat=dimensions)), np.float64)
+
+
+def _powers_up_to(total: int, dimensions: int) -> list[tuple[int, ...]]:
+    """All powers whose sum is at most `total`, by their sum."""
+    if dimensions == 0:
+        return [()]
+    found = [(first, *rest) for first in range(total + 1) for rest in _powers_up_to(total - first, dimensions - 1)]
+    return sorted(found, key=sum)
+
+
+def _given(config: FeatureConfig, observations: Observations) -> Floats64:
+    """The features [S, F] of every state, from a file."""
+    if config.feature_file is None:
+        raise ConfigError(["features is given, so feature_file must name a file with a line of numbers for each state"])
+    path = Path(config.feature_file)
+    try:
+        table = np.loadtxt(path, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read features from {path}: {error}") from error
+    if len(table) != observations.num_rows:
+        raise UsageError(f"{path} has {len(table)} lines, the environment has {observations.num_rows:,} states")
+    return table

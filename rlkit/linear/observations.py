@@ -1,0 +1,118 @@
+"""Observations as vectors of numbers, float64 [N, O]: what linear learners take."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from gymnasium import spaces
+
+from rlkit.data.tree import leaf, leaf_spaces
+from rlkit.errors import UsageError
+from rlkit.mdp import Floats64, Integers
+from rlkit.spaces import observation_reason
+from rlkit.types import Floats, Obs, Task
+
+Space: TypeAlias = spaces.Space[Any]
+
+
+def linear_reason(task: Task) -> str | None:
+    """None if observations are numbers and actions can be listed, else the reason and what to do."""
+    if not isinstance(task.action_space, spaces.Discrete):
+        return (
+            f"linear action values need Discrete actions, not {task.action_space} (--wrap discretize-action makes a "
+            "grid of a Box; ddpg and sb3/sac take it as it is)"
+        )
+    return observation_reason(task.observation_space)
+
+
+class Observations:
+    """The numbers of an observation: Boxes laid out flat, finite leaves as their digits.
+
+    Attributes:
+        low: least value of each of the O numbers, -inf where there is none.
+        high: the greatest.
+        digits: int64 [O, 3], stride in the table's row, size and first value of each; no rows if a leaf is a Box.
+        num_rows: how many observations there are; 1 where they are not finite.
+
+    >>> Observations(spaces.MultiDiscrete([3, 2]))(np.array([[2, 1]]))
+    array([[2., 1.]])
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._leaves = leaf_spaces(space)
+        bounds = [_bounds(child) for _, child in self._leaves]
+        self.low, self.high = (np.concatenate([pair[side] for pair in bounds]) for side in (0, 1))
+        self.digits: Integers = np.zeros((0, 3), np.int64)
+        if not any(isinstance(child, spaces.Box) for _, child in self._leaves):
+            sizes = (self.high - self.low + 1).astype(np.int64)
+            strides = np.cumprod([1, *sizes[:0:-1]])[::-1]  # the last digit varies fastest, as in `TableIndex`
+            self.digits = np.stack([strides, sizes, self.low.astype(np.int64)], axis=1)
+        self.num_rows = prod(int(size) for size in self.digits[:, 1])
+        self._is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every observation has a row."""
+        return len(self.digits) > 0
+
+    def __call__(self, obs: Obs) -> Floats64:
+        """Numbers [N, O] of N observations."""
+        if self._is_vector and isinstance(obs, np.ndarray):
+            return obs.astype(np.float64)
+        if isinstance(obs, np.ndarray):
+            return np.ascontiguousarray(obs.reshape(len(obs), -1), dtype=np.float64)
+        parts = [np.asarray(leaf(obs, path)) for path, _ in self._leaves]
+        return np.concatenate([part.reshape(len(part), -1).astype(np.float64) for part in parts], axis=1)
+
+    def of_rows(self, rows: Integers) -> Floats64:
+        """Numbers [N, O] of rows of the table."""
+        return np.asarray(rows[:, None] // self.digits[:, 0] % self.digits[:, 1] + self.digits[:, 2], np.float64)
+
+
+def _bounds(space: Space) -> tuple[Floats64, Floats64]:
+    """Least and greatest of the numbers of one leaf."""
+    if isinstance(space, spaces.Box):
+        return space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+    if isinstance(space, spaces.Discrete):
+        return np.array([float(space.start)]), np.array([float(space.start + space.n - 1)])
+    if isinstance(space, spaces.MultiDiscrete):
+        start = space.start.reshape(-1).astype(np.float64)
+        return start, start + space.nvec.reshape(-1) - 1.0
+    assert isinstance(space, spaces.MultiBinary)
+    return np.zeros(prod(space.shape)), np.ones(prod(space.shape))
+
+
+@runtime_checkable
+class FeatureEncoder(Protocol):
+    """An actor whose learned features others may use."""
+
+    @property
+    def feature_size(self) -> int:
+        """D."""
+
+    def features(self, obs: Obs) -> Floats:
+        """Features float32 [N, D] of observations; changes nothing."""
+
+
+class EncodedObservations(Observations):
+    """The features of a trained run in the place of the observation's own numbers.
+
+    Raises:
+        UsageError: there is no such run, or its agent offers no features.
+    """
+
+    def __init__(self, task: Task, run: str | None) -> None:
+        if run is None or task.load_actor is None:
+            raise UsageError("--agent.features encoder needs --agent.encoder RUN, the folder of a run with features")
+        actor = task.load_actor(run)
+        if not isinstance(actor, FeatureEncoder):
+            raise UsageError(f"the agent of {run} offers no features; take the run of an agent with a network, as dqn")
+        self._actor = actor
+        self.low, self.high = np.full(actor.feature_size, -np.inf), np.full(actor.feature_size, np.inf)
+        self.digits, self.num_rows = np.zeros((0, 3), np.int64), 1
+
+    def __call__(self, obs: Obs) -> Floats64:
+        """Features [N, D]."""
+        return self._actor.features(obs).astype(np.float64)
