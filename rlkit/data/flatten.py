@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -54,7 +54,7 @@ class ObservationFlattener:
     def __call__(self, obs: Obs) -> Floats:
         """Vectors [N, size] of N observations."""
         if self._is_vector:
-            return cast(Floats, np.asarray(obs))
+            return np.asarray(obs, np.float32)
         columns = [part.encode(np.asarray(leaf(obs, part.path))) for part in self._leaves]
         flat = np.empty((len(columns[0]) if columns else 0, self.size), np.float32)
         for part, values in zip(self._leaves, columns, strict=True):

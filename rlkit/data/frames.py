@@ -90,7 +90,6 @@ class FrameReplay:
         self._count = 0  # of the complete ones
         self._running = np.full(num_envs, -1)  # number of each environment's newest step; -1: its episode is over
         self._steps_seen = 0
-        self._was_restored = False
         self._change = Change(_NO_SLOTS, _NO_SLOTS)
 
     def _lay_out(
@@ -117,7 +116,7 @@ class FrameReplay:
             "environment": ((), "int32"),
         }
         if action_mask_size:
-            self._layout |= {name: ((action_mask_size,), "bool") for name in ("action_mask", "next_action_mask")}
+            self._layout |= dict.fromkeys(("action_mask", "next_action_mask"), ((action_mask_size,), "bool"))
 
     def __len__(self) -> int:
         """Transitions that can be sampled."""
@@ -141,8 +140,7 @@ class FrameReplay:
                 one in 100.
         """
         obs, next_obs = self._stacks_of(step.obs), self._stacks_of(step.next_obs)
-        if self._was_restored:
-            self._begin_where_interrupted(obs)
+        self._begin_where_interrupted(obs)
         if self._steps_seen < _CHECKED_STEPS or self._steps_seen % _CHECKED_STEPS == 0:
             self._require_stacks(obs, next_obs)
         self._steps_seen += 1
@@ -230,8 +228,7 @@ class FrameReplay:
         return np.where(follows, stored[:, 1:], obs[:, -1:])
 
     def _begin_where_interrupted(self, obs: Array) -> None:
-        """Begin a new episode in environments that could not go on where a checkpoint was written."""
-        self._was_restored = False
+        """Begin a new episode in environments that do not go on: a resumed run lost it, or another one began."""
         goes_on = (obs[:, :-1] == self._older_frames(obs)).reshape(len(obs), -1).all(axis=1)
         self._running[~goes_on] = -1
 
@@ -337,7 +334,6 @@ class FrameReplay:
             self._load_rows(start, log.rows(start, min(start + _RESTORED_AT_ONCE, log.total_added)))
         self._total_added = log.total_added
         self._find_links()
-        self._was_restored = True
 
     def _load_rows(self, start: int, rows: Mapping[str, Array]) -> None:
         found = {name: (array.shape[1:], array.dtype.name) for name, array in rows.items()}

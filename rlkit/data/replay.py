@@ -125,8 +125,8 @@ class ReplayBuffer:
         if action_mask_size:
             names = ("action_mask", "next_action_mask")
             self._masks = [self._reserve((name,), "bool", (action_mask_size,)) for name in names]
-        self._ends = self._widths.get("float32", 0)  # first of reward, terminated, truncated
-        self._widths["float32"] = self._ends + 3
+        self._ends = self._widths.get("float32", 0)  # first of reward, terminated, truncated, and of begins for n steps
+        self._widths["float32"] = self._ends + (3 if self.n_step == 1 else 4)
 
     def _columns(self, path: Path, space: gymnasium.Space[Any]) -> _Column:
         if space.shape is None or space.dtype is None:
@@ -175,7 +175,18 @@ class ReplayBuffer:
         ends[:, self._ends] = step.reward
         ends[:, self._ends + 1] = step.terminated
         ends[:, self._ends + 2] = step.truncated
+        if self.n_step > 1:
+            ends[:, self._ends + 3] = self._begins(now)
         self._total_added += 1
+
+    def _begins(self, now: Mapping[str, Array]) -> Bools:
+        """Rows [N] that do not go on where the step before led: after an end, or where an episode was lost."""
+        before = {name: ring[(self._total_added - 1) % self._length] for name, ring in self._ring.items()}
+        begins = np.full(self.num_envs, self._total_added == 0)
+        for obs, next_obs in zip(self._obs, self._next_obs, strict=True):
+            here, there = now[obs.storage], before[next_obs.storage]
+            begins |= (here[:, obs.start : obs.stop] != there[:, next_obs.start : next_obs.stop]).any(axis=1)
+        return begins
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """`batch_size` transitions, uniformly with replacement from those held.
@@ -222,9 +233,10 @@ class ReplayBuffer:
         """Last row, discounted sum of rewards and gamma^k of the returns that begin in rows `first`, each [B]."""
         steps = np.arange(self.n_step)
         rows = (first[:, None] + self.num_envs * steps) % self.capacity  # [B, n]
-        ends = self._flat["float32"][rows, self._ends :]  # [B, n, 3]: reward, terminated, truncated
+        ends = self._flat["float32"][rows, self._ends :]  # [B, n, 4]: reward, terminated, truncated, begins
         newest = (self._total_added - 1) % self._length
         is_last = (ends[..., 1] + ends[..., 2] > 0) | (rows // self.num_envs == newest)
+        is_last[:, :-1] |= ends[:, 1:, 3] > 0
         length, reward, discount = cut_returns(ends[..., 0], is_last, self.gamma)
         return rows[np.arange(len(first)), length], reward, discount
 

@@ -24,7 +24,7 @@ def step(time, num_envs, terminated=False, truncated=False):
         obs=obs,
         action=(time + env / 10).astype(np.float32)[:, None],
         reward=(time + 1 + env / 4).astype(np.float32),
-        next_obs=obs + np.float32([0.5, 0]),
+        next_obs=obs + np.float32([1, 0]),
         terminated=np.broadcast_to(terminated, num_envs).copy(),
         truncated=np.broadcast_to(truncated, num_envs).copy(),
     )
@@ -168,3 +168,16 @@ def test_impossible_settings_are_refused():
         ReplayBuffer(spaces.Dict(name=spaces.Text(4)), ACTION, 10)
     with pytest.raises(UnsupportedTaskError, match="one leaf"):
         ReplayBuffer(VECTOR, spaces.Tuple([ACTION, ACTION]), 10)
+
+
+def test_returns_do_not_cross_from_a_lost_episode_into_the_next() -> None:
+    """A run resumed where episodes cannot be restored begins new ones; nothing ended the old ones."""
+    replay = ReplayBuffer(spaces.Box(-1e3, 1e3, (1,)), spaces.Discrete(2), 100, n_step=3, gamma=0.5)
+    never = np.zeros(1, np.bool_)
+    for position in (0, 1, 2, 3, 500, 501, 502, 503):  # the episode was lost after 3
+        obs = np.full((1, 1), position, np.float32)
+        replay.add(Transition(obs, np.zeros(1, np.int64), np.ones(1, np.float32), obs + 1, never, never))
+    batch = replay.gather(np.array([1, 2, 3, 4]))
+    assert batch.next_obs[:, 0].tolist() == [4.0, 4.0, 4.0, 503.0]
+    np.testing.assert_allclose(batch.reward, [1.75, 1.5, 1.0, 1.75])
+    np.testing.assert_allclose(batch.discount, [0.125, 0.25, 0.5, 0.125])
