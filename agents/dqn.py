@@ -8,13 +8,15 @@ and `munchausen` (Vieillard et al. 2020). `rlkit.agents.rainbow` combines them.
 Deviations from the papers
 - Adam instead of RMSProp, gradients clipped by norm; networks for vectors are fully connected.
 - Truncated episodes bootstrap from the true last observation.
-- The first `learning_starts` steps are uniformly random, also with noisy networks.
+- The first `learning_starts` steps are uniformly random, also with noisy networks, of which only the layers after the
+  encoder are noisy (Fortunato et al.: all fully connected ones).
 - IQN acts by the mean over evenly spaced levels instead of drawn ones, so that acting repeats itself.
 - Dueling streams share the encoder without the gradient scaling by 1/√2 of Wang et al.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -96,7 +98,7 @@ class DQN:
         self._rng = seeding.generator(task.seed, "replay")
         self._env_steps = 0
         self._updates_due = 0
-        self._target_is_due = False
+        self._target_updates_due = 0
 
     def _return_head(self) -> ReturnHead:
         config = self.config
@@ -172,14 +174,15 @@ class DQN:
         now = self._env_steps = before + self._num_envs
         if now > config.learning_starts:
             self._updates_due += config.gradient_steps * (now // config.train_every - before // config.train_every)
-        self._target_is_due |= now // config.target_update_every > before // config.target_update_every
+        self._target_updates_due += now // config.target_update_every - before // config.target_update_every
 
     def update(self) -> Metrics:
         """As many updates as are due; the metrics of the last."""
         metrics: Metrics = {}
-        if self._target_is_due:
-            self.target_network.flat.lerp_(self.network.flat, self.config.tau)
-            self._target_is_due = False
+        if self._target_updates_due:
+            moved = 1.0 - (1.0 - self.config.tau) ** self._target_updates_due
+            self.target_network.flat.lerp_(self.network.flat, moved)
+            self._target_updates_due = 0
         if not len(self.replay):  # stacked frames: the first transition is complete after the second step
             self._updates_due = 0
         while self._updates_due:
@@ -196,7 +199,7 @@ class DQN:
     def learn(self, batch: Batch) -> Metrics:
         """Exactly one update of the network; tells the replay how wrong it was."""
         loss, error = self._learn_compiled(batch) if self._compiled else self._learn_by_torch(batch)
-        if self.config.prioritized and batch.indices is not None:
+        if self.config.prioritized and batch.indices is not None and math.isfinite(loss):  # else the run stops anyway
             self.replay.update(batch.indices, error)
         return {"train/loss": loss, "train/td_error": float(error.mean()), "train/epsilon": self.epsilon()}
 
@@ -265,7 +268,7 @@ class DQN:
         obs, next_obs = self._prepare.tensor(batch.obs), self._prepare.tensor(batch.next_obs)
         optional = (batch.action_mask, batch.next_action_mask, batch.weights)
         mask, next_mask, weights = (None if part is None else self._on_device(part) for part in optional)
-        return Tensors(obs, action, reward, next_obs, discount, mask, next_mask, weights)
+        return Tensors(obs, action.long(), reward, next_obs, discount, mask, next_mask, weights)
 
     def _on_device(self, values: Array) -> Tensor:
         return torch.from_numpy(values).to(self.device)
@@ -297,7 +300,7 @@ class DQN:
             "replay": self.replay.stored(),
             "rng": self._rng.bit_generator.state,
             "updates_due": self._updates_due,
-            "target_is_due": self._target_is_due,
+            "target_updates_due": self._target_updates_due,
         }
 
     def load_training_state(self, state: State) -> None:
@@ -306,4 +309,4 @@ class DQN:
         self.optimizer.load_state(state["optimizer"])
         self.replay.restore(state["replay"])
         self._rng.bit_generator.state = state["rng"]
-        self._updates_due, self._target_is_due = state["updates_due"], state["target_is_due"]
+        self._updates_due, self._target_updates_due = state["updates_due"], state["target_updates_due"]

@@ -38,7 +38,7 @@ class DQNConfig(AgentConfig):
     tau: float = Field(1.0, gt=0, le=1)
     """fraction of the way that the target then moves: 1 copies, less is Polyak averaging"""
     epsilon: float = Field(1.0, ge=0, le=1)
-    """probability of a random action after learning_starts, falling linearly"""
+    """probability of a random action at the first step, falling linearly; learning_starts comes first"""
     final_epsilon: float = Field(0.05, ge=0, le=1)
     """probability of a random action at the end of the fall (Mnih 2015: 0.1)"""
     epsilon_fraction: float = Field(0.2, ge=0, le=1)
@@ -80,7 +80,7 @@ class DQNConfig(AgentConfig):
     quantile_threshold: float = Field(1.0, ge=0)
     """κ of the quantile Huber loss"""
     munchausen: bool = False
-    """add the log-policy to rewards and bootstrap softly (Vieillard et al. 2020)"""
+    """add the log-policy to rewards and bootstrap softly, so that double changes nothing (Vieillard et al. 2020)"""
     munchausen_alpha: float = Field(0.9, ge=0, le=1)
     """weight of the log-policy"""
     munchausen_temperature: float = Field(0.03, gt=0)
@@ -93,6 +93,11 @@ class DQNConfig(AgentConfig):
         if self.lowest_return >= self.highest_return:
             raise ValueError(
                 f"lowest_return is {self.lowest_return:g} and highest_return {self.highest_return:g}; it must be lower"
+            )
+        if self.dataset_steps is not None and self.dataset_steps > self.buffer_size:
+            raise ValueError(
+                f"dataset_steps is {self.dataset_steps:,} and buffer_size {self.buffer_size:,}: it would forget "
+                "part of the dataset; make it larger"
             )
         if self.munchausen and self.distribution == "categorical":
             raise ValueError("munchausen goes with distribution none, quantile or implicit, not with categorical")

@@ -26,8 +26,10 @@ class C51(DQN):
 
 
 class QRDQNConfig(DQNConfig):
-    """Dabney et al. 2018: 200 quantiles."""
+    """Dabney et al. 2018: 200 quantiles, batches of 32."""
 
+    batch_size: int = Field(32, ge=1)
+    """transitions in one update; an update compares batch size × quantiles² numbers"""
     distribution: Distribution = "quantile"
     """learn a distribution of returns"""
     adam_epsilon: float = Field(0.01 / 32, gt=0)
@@ -41,7 +43,10 @@ class QRDQN(DQN):
 
 
 class IQNConfig(DQNConfig):
-    """Dabney et al. 2018: implicit quantiles; 32 levels (the paper draws 64)."""
+    """Dabney et al. 2018: implicit quantiles; 32 levels (the paper draws 64), batches of 32."""
+
+    batch_size: int = Field(32, ge=1)
+    """transitions in one update"""
 
     distribution: Distribution = "implicit"
     """learn a distribution of returns"""
@@ -71,7 +76,7 @@ class MunchausenDQN(DQN):
 
 
 class RainbowConfig(DQNConfig):
-    """Hessel et al. 2018, table 1."""
+    """Hessel et al. 2018, table 1, for what is not also an option of `dqn`."""
 
     adam_epsilon: float = Field(1.5e-4, gt=0)
     """added to Adam's denominator"""

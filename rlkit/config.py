@@ -21,7 +21,9 @@ from rlkit.errors import ConfigError, UsageError, did_you_mean
 class Options(BaseModel):
     """Frozen options; unknown keys are mistakes; a field's docstring is its help text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class AgentConfig(Options):

@@ -27,7 +27,7 @@ DEEP_Q: dict[str, Any] = {"hidden": (16, 16), "batch_size": 16, "buffer_size": 5
 SMALL: dict[str, dict[str, Any]] = {
     "lstd": {"features": "fourier", "order": 1},
     "lspi": {"features": "fourier", "order": 1, "improve_every": 30},
-    **{name: DEEP_Q for name in ("dqn", "c51", "qr-dqn", "iqn", "munchausen-dqn", "rainbow")},
+    **dict.fromkeys(("dqn", "c51", "qr-dqn", "iqn", "munchausen-dqn", "rainbow"), DEEP_Q),
     "ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
     "sb3/a2c": {"hidden": (16,)},
     "sb3/ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},

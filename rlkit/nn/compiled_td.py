@@ -7,12 +7,15 @@ as fast; a test compares them with the ordinary path. From `WIDEST` units on, to
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numba
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg.cython_blas  # noqa: F401  # numba multiplies with it: load it before a run limits BLAS threads
 
 from rlkit.nn.action_values import ActionValues, PerceptronValues
 from rlkit.nn.optim import Adam
@@ -94,7 +97,14 @@ def compiled_td(
     return CompiledTD(network, target_network, optimizer, double=double, squared=squared, max_grad_norm=max_grad_norm)
 
 
-_compile: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+def _compile(function: Callable[..., Any]) -> Any:
+    """The function in machine code, kept on disk where there is a place for it."""
+    options: Any = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except (RuntimeError, OSError) as error:  # neither the package nor the home can be written
+        logging.getLogger(__name__).warning("compiled code is not kept (%s); every process compiles again", error)
+        return numba.njit(function, **options)
 
 
 @_compile

@@ -334,6 +334,70 @@ def test_rainbow_switches_everything_on():
     assert (config.n_step, config.distribution, config.priority_alpha) == (3, "categorical", 0.5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"double": True}, {"loss": "squared"}, {"prioritized": True}, {"max_grad_norm": 0.01}, {"adam_epsilon": 0.1}],
+    ids=str,
+)
+@pytest.mark.parametrize("has_masks", [False, True])
+def test_the_compiled_update_is_wired_like_the_ordinary_one(options, has_masks):
+    compiled, ordinary = (different_networks(agent_with(learning_rate=0.01, **options)) for _ in range(2))
+    assert compiled._compiled is not None
+    ordinary._compiled = None
+    mask = np.zeros((ROWS, ACTIONS), np.bool_)
+    mask[:, 1] = True
+    weights = np.linspace(0.1, 1.0, ROWS, dtype=np.float32) if options.get("prioritized") else None
+    batch = random_batch(next_action_mask=mask if has_masks else None, weights=weights)
+    for agent in (compiled, ordinary):
+        for _ in range(5):
+            agent.learn(batch)
+    torch.testing.assert_close(compiled.network.flat, ordinary.network.flat, rtol=1e-4, atol=1e-6)
+    plain = different_networks(agent_with(learning_rate=0.01))
+    for _ in range(5):
+        plain.learn(random_batch())
+    differs = options or has_masks
+    assert torch.allclose(plain.network.flat, compiled.network.flat, atol=1e-5) != bool(differs)
+
+
+def test_the_target_network_has_noise_of_its_own():
+    agent = agent_with(noisy=True, noisy_sigma=5.0)
+    tensors = agent.tensors(random_batch())
+    assert not torch.equal(agent.target(tensors), agent.target(tensors))
+
+
+def test_the_initial_noise_has_the_scale_asked_for():
+    network = agent_with(noisy=True, noisy_sigma=2.0).network
+    assert network._advantage.sigma.detach().max().item() == pytest.approx(2.0 / 8**0.5)
+
+
+def test_importance_weights_use_the_beta_of_this_step(monkeypatch):
+    agent = agent_with(prioritized=True, priority_beta=0.25, train_every=1)
+    seen = []
+    sample = agent.replay.sample
+    monkeypatch.setattr(agent.replay, "sample", lambda *given, beta: seen.append(beta) or sample(*given, beta=beta))
+    observe(agent, 100, learn=True)
+    assert seen[0] == pytest.approx(0.25, abs=0.01)
+    assert seen[-1] == pytest.approx(0.25 + 0.75 * 0.1)
+
+
+@pytest.mark.parametrize("options", [{"noisy": True}, {"epsilon": 0.0, "final_epsilon": 0.0}])
+def test_the_warm_up_is_random_whatever_comes_after(options):
+    agent = agent_with(learning_starts=50, **options)
+    assert agent.epsilon() == 1.0
+    observe(agent, 50)
+    assert agent.epsilon() == 0.0
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+def test_polyak_targets_move_as_often_as_env_steps_say(num_envs):
+    task = replace(TASK, num_envs=num_envs)
+    agent = different_networks(agent_with(task, target_update_every=1, tau=0.1, train_every=10**6))
+    distance = (agent.target_network.flat - agent.network.flat).norm()
+    observe(agent, 24 // num_envs, num_envs, learn=True)
+    moved = (agent.target_network.flat - agent.network.flat).norm()
+    assert (moved / distance).item() == pytest.approx(0.9**24, rel=1e-3)
+
+
 def test_frozen_features_are_the_last_hidden_layer():
     agent = agent_with()
     features = agent.features(np.zeros((2, OBS), np.float32))
@@ -356,6 +420,8 @@ def test_continuous_actions_are_refused_with_what_to_do():
         ({"lowest_return": 1.0, "highest_return": 0.0}, "must be lower"),
         ({"munchausen": True, "distribution": "categorical"}, "not with categorical"),
         ({"dueling": True, "hidden": ()}, "at least one hidden layer"),
+        ({"dataset_steps": 500, "buffer_size": 100}, "forget part of the dataset"),
+        ({"distribution": "categorical", "highest_return": float("inf")}, "finite"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):
