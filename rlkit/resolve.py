@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from rlkit import registry
 from rlkit.config import ConfigTree, RunConfig, RunOptions, problems_of, read_yaml
 from rlkit.errors import ConfigError, UsageError
 from rlkit.runs import RunFolder
+
+_LOG = logging.getLogger(__name__)
 
 
 def resolve(
@@ -37,6 +40,8 @@ def resolve(
     path = None
     if preset == "auto":
         path = registry.preset_for(agent, env)
+        if path is not None:
+            _LOG.info("preset %s; --preset none takes the agent's own defaults", path.stem)
     elif preset != "none":
         path = registry.preset_named(preset)
     given = dict(options or {}) | ({} if env is None else {"env": env})
