@@ -135,10 +135,11 @@ class DQN:
         if not explore:
             return self._best_actions(features, NO_DRAWS, action_mask), carry, {}
         explores = rng.random(count) < self.epsilon()
-        if explores.all():
+        exploring = np.count_nonzero(explores)
+        if exploring == count:
             return uniform_action(self._action_space, count, rng, action_mask), carry, {}
         best = self._best_actions(features, Draws(noise=self.network.draw_noise(rng)), action_mask)
-        if explores.any():
+        if exploring:
             best = np.where(explores, uniform_action(self._action_space, count, rng, action_mask), best)
         return best, carry, {}
 
@@ -154,8 +155,8 @@ class DQN:
 
     def _best_actions(self, features: Array, draws: Draws, mask: Bools | None) -> Array:
         """Greedy actions [N] in the environment's numbers."""
-        outputs = torch.from_numpy(self.network.act_outputs(features, self._at_midpoints(draws, len(features))))
-        values: Floats = self.head.values(outputs.to(self.device)).cpu().numpy()
+        outputs = self.network.act_outputs(features, self._at_midpoints(draws, len(features)))
+        values = self.head.act_values(outputs)
         best = (values if mask is None else np.where(mask, values, -np.inf)).argmax(axis=1)
         actions: Array = (best + self._action_space.start).astype(self._action_space.dtype, copy=False)
         return actions
@@ -170,7 +171,8 @@ class DQN:
         """Store one step of N environments."""
         config, before = self.config, self._env_steps
         if config.dataset_steps is None or before < config.dataset_steps:
-            self.replay.add(replace(step, action=step.action - self._action_space.start))
+            start = self._action_space.start
+            self.replay.add(replace(step, action=step.action - start) if start else step)
         now = self._env_steps = before + self._num_envs
         if now > config.learning_starts:
             self._updates_due += config.gradient_steps * (now // config.train_every - before // config.train_every)

@@ -26,6 +26,7 @@ from rlkit.ops.value_learning import (
     squared_loss_gradient,
     td_target,
 )
+from rlkit.types import Array
 
 Loss: TypeAlias = Literal["huber", "squared"]
 
@@ -47,6 +48,9 @@ class ReturnHead(Protocol):
     def values(self, outputs: Tensor) -> Tensor:
         """Expected returns [B, A] of outputs [B, A, K]."""
 
+    def act_values(self, outputs: Array) -> Array:
+        """Expected returns [N, A] of a few outputs [N, A, K] in numpy."""
+
     def target(self, reward: Tensor, discount: Tensor, next_outputs: Tensor) -> Tensor:
         """What the outputs of the action taken should become, [B, K], from those of the next action [B, K]."""
 
@@ -64,6 +68,10 @@ class ValueHead:
         self._gradient = huber_loss_gradient if loss == "huber" else squared_loss_gradient
 
     def values(self, outputs: Tensor) -> Tensor:
+        """The outputs themselves."""
+        return outputs[:, :, 0]
+
+    def act_values(self, outputs: Array) -> Array:
         """The outputs themselves."""
         return outputs[:, :, 0]
 
@@ -88,6 +96,11 @@ class CategoricalHead:
         """Σ_k z_k p_k."""
         return torch.softmax(outputs, dim=2) @ self.support
 
+    def act_values(self, outputs: Array) -> Array:
+        """Σ_k z_k p_k."""
+        values: Array = self.values(torch.from_numpy(outputs).to(self.support.device)).cpu().numpy()
+        return values
+
     def target(self, reward: Tensor, discount: Tensor, next_outputs: Tensor) -> Tensor:
         """The distribution of r + γ Z(s', a') on the same atoms."""
         return categorical_projection(self.support, reward, discount, torch.softmax(next_outputs, dim=1))
@@ -109,6 +122,11 @@ class QuantileHead:
     def values(self, outputs: Tensor) -> Tensor:
         """Mean over the quantiles."""
         return outputs.mean(dim=2)
+
+    def act_values(self, outputs: Array) -> Array:
+        """Mean over the quantiles."""
+        values: Array = outputs.mean(axis=2)
+        return values
 
     def target(self, reward: Tensor, discount: Tensor, next_outputs: Tensor) -> Tensor:
         """The target r + γ Z(s', a'), quantile by quantile."""
