@@ -6,6 +6,7 @@ Nature CNN: Mnih et al. 2015 (methods, "Model architecture"). IMPALA CNN: Espeho
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
@@ -71,13 +72,17 @@ class ConvolutionEncoder(nn.Module):
                 f"are {height} x {width}; use --agent.encoder impala, or --wrap resize-observation"
             )
         self.layers = nature_layers(channels) if kind == "nature" else impala_layers(channels)
-        initialise_uniform(self.layers, generator)
+        # With PyTorch's narrower weights a ball of a few pixels hardly reaches the output, and before it does Adam has
+        # pushed every ReLU below zero: on Pong the network then answers one number for whatever it is shown.
+        initialise_uniform(self.layers, generator, gain=math.sqrt(6) if kind == "nature" else 1.0)
         with torch.no_grad():
             self.feature_size = self.layers(torch.zeros(1, channels, height, width)).shape[1]
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features [B, feature_size]; pixels are divided by 255."""
-        features: Tensor = self.layers(to_channels(obs).float() * (1 / 255))
+        # Channels innermost in memory: convolutions on a CPU are a fifth to a half faster, and bytes are cheap to move.
+        pixels = to_channels(obs).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.layers(pixels * (1 / 255))
         return features
 
 

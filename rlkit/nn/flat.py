@@ -35,12 +35,16 @@ def flat_gradient(output: Tensor, module: nn.Module, gradient: Tensor) -> Tensor
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def initialise_uniform(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights and biases of linear and convolutional layers within 1/sqrt(fan_in), as PyTorch does."""
+def initialise_uniform(module: nn.Module, generator: torch.Generator, gain: float = 1.0) -> None:
+    """Draw weights of linear and convolutional layers within gain/sqrt(fan_in), biases within 1/sqrt(fan_in).
+
+    A gain of 1 is PyTorch's own choice; √6 keeps the variance through layers with ReLU (He et al. 2015,
+    https://arxiv.org/abs/1502.01852, section 2.2).
+    """
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             bound = 1 / math.sqrt(layer.weight[0].numel())
             with torch.no_grad():
-                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.weight.uniform_(-gain * bound, gain * bound, generator=generator)
                 if layer.bias is not None:
                     layer.bias.uniform_(-bound, bound, generator=generator)

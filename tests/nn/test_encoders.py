@@ -48,6 +48,13 @@ def test_pixels_are_scaled_to_one():
     assert torch.equal(net(torch.full((1, 8, 8), 255, dtype=torch.uint8)), net.layers(torch.ones(1, 1, 8, 8)))
 
 
+def test_nature_keeps_the_size_of_what_it_is_shown():
+    net = encoder("nature", (4, 84, 84))
+    pixels = torch.randint(0, 256, (8, 4, 84, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    mean_square = net(pixels).square().mean() / (pixels / 255).square().mean()
+    assert 0.3 < mean_square < 3  # PyTorch's own weights: a sixth after each layer
+
+
 def test_too_small_pictures_name_the_other_encoder():
     with pytest.raises(UnsupportedTaskError, match="impala"):
         encoder("nature", (3, 20, 20))
