@@ -24,14 +24,16 @@ SMALLEST_NATURE = 36
 
 
 def is_image(space: gymnasium.Space[Any]) -> bool:
-    """Whether observations are uint8 pictures: [H, W], [C, H, W], [H, W, C], or a stack of these along a first axis."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and 2 <= len(space.shape) <= 4
+    """Whether observations are pictures: uint8 from 0 to 255, [H, W], [C, H, W], [H, W, C], or a stack of these."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or not 2 <= len(space.shape) <= 4:
+        return False
+    return bool((space.low == 0).all() and (space.high == 255).all())
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Channels, height and width of pictures of this shape, as `to_channels` lays them out.
 
-    Colours are recognised as an axis of 1, 3 or 4 at the end; a stack of frames becomes more channels.
+    Channels are last where that is the shortest axis, else first; a stack of frames becomes more channels.
 
     >>> image_shape((4, 84, 84)), image_shape((48, 48, 3)), image_shape((4, 48, 48, 3)), image_shape((48, 48))
     ((4, 84, 84), (3, 48, 48), (12, 48, 48), (1, 48, 48))
@@ -57,7 +59,7 @@ def to_channels(images: Tensor) -> Tensor:
 
 
 def _colours_last(shape: tuple[int, ...]) -> bool:
-    return shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)
+    return shape[2] < min(shape[:2])
 
 
 class ConvolutionEncoder(nn.Module):

@@ -30,7 +30,14 @@ def test_impala_halves_each_side_three_times():
 
 @pytest.mark.parametrize(
     ("shape", "channels"),
-    [((40, 41), (1, 40, 41)), ((40, 41, 3), (3, 40, 41)), ((4, 40, 41), (4, 40, 41)), ((2, 40, 41, 3), (6, 40, 41))],
+    [
+        ((40, 41), (1, 40, 41)),
+        ((40, 41, 3), (3, 40, 41)),
+        ((4, 40, 41), (4, 40, 41)),
+        ((2, 40, 41, 3), (6, 40, 41)),
+        ((40, 41, 12), (12, 40, 41)),
+        ((6, 40, 41), (6, 40, 41)),
+    ],
 )
 def test_every_layout_becomes_channels_first(shape, channels):
     assert image_shape(shape) == channels
@@ -71,6 +78,7 @@ def test_auto_takes_nature_for_large_pictures_impala_for_small_ones_and_a_percep
     assert chosen(pictures(20, 20, 3)) == "impala"
     assert chosen(spaces.Box(-1, 1, (4,))) is None
     assert not is_image(spaces.Box(0, 255, (20,), np.uint8))
+    assert not is_image(spaces.Box(0, 1, (10, 10, 4), np.uint8))  # a board, whose ones must not become 1/255
 
 
 def test_a_convolution_for_vectors_is_refused():
