@@ -19,7 +19,7 @@ from gymnasium import spaces
 
 from rlkit.data.append_only import AppendOnly
 from rlkit.data.memory import check_budget, megabytes
-from rlkit.data.replay import Batch, action_of_one_leaf, cut_returns, storage_type
+from rlkit.data.replay import Batch, action_of_one_leaf, cut_returns, require_rows, storage_type
 from rlkit.data.store import Change, Indices
 from rlkit.errors import CheckpointError, EnvironmentFault, UnsupportedTaskError, UsageError
 from rlkit.types import Array, Floats, Transition
@@ -80,6 +80,7 @@ class FrameReplay:
         self.capacity = capacity
         self._stack = frame_stack
         self._total_added = 0
+        self._has_masks = False  # whether any was ever given
         self._lay_out(observation_space, action_space, action_mask_size)
         check_budget(self.describe(), self.memory_bytes, "Choose a smaller buffer_size.")
         if capacity > smallest:  # the smallest possible is for agents that only act
@@ -116,7 +117,7 @@ class FrameReplay:
             "environment": ((), "int32"),
         }
         if action_mask_size:
-            self._layout |= dict.fromkeys(("action_mask", "next_action_mask"), ((action_mask_size,), "bool"))
+            self._layout |= dict.fromkeys(("forbidden", "next_forbidden"), ((action_mask_size,), "bool"))
 
     def __len__(self) -> int:
         """Transitions that can be sampled."""
@@ -139,6 +140,7 @@ class FrameReplay:
             EnvironmentFault: an observation is no stack of the frames before it. The first 100 steps are checked, later
                 one in 100.
         """
+        require_rows(step, self.num_envs)
         obs, next_obs = self._stacks_of(step.obs), self._stacks_of(step.next_obs)
         self._begin_where_interrupted(obs)
         if self._steps_seen < _CHECKED_STEPS or self._steps_seen % _CHECKED_STEPS == 0:
@@ -171,10 +173,17 @@ class FrameReplay:
         ring["action"][slots] = step.action
         ring["reward"][slots] = step.reward
         ring["ends"][slots] = step.terminated * _TERMINATED + step.truncated * _TRUNCATED
-        if "action_mask" in ring:
-            ring["action_mask"][slots] = True if step.action_mask is None else step.action_mask
-            ring["next_action_mask"][slots] = True if step.next_action_mask is None else step.next_action_mask
+        if "forbidden" in ring:
+            self._store_masks(slots, step)
         return self._link(numbers, np.arange(self.num_envs), frames)
+
+    def _store_masks(self, slots: Indices, step: Transition) -> None:
+        """Note what the masks forbid; without any the memory stays untouched."""
+        masks = (step.action_mask, step.next_action_mask)
+        self._has_masks = self._has_masks or masks[0] is not None or masks[1] is not None
+        if self._has_masks:
+            for name, mask in zip(("forbidden", "next_forbidden"), masks, strict=True):
+                self._ring[name][slots] = False if mask is None else ~mask
 
     def _append_finals(self, numbers: Indices, ended: Indices, frames: Array) -> Indices:
         """Store the final frames of environments `ended`; slots of the transitions that they complete."""
@@ -256,7 +265,6 @@ class FrameReplay:
         else:
             obs, next_obs = self._frames(history), self._frames(self._history(successor))
         terminated = self._ring["ends"][last] & _TERMINATED  # 0 or 1
-        masks, next_masks = self._ring.get("action_mask"), self._ring.get("next_action_mask")
         return Batch(
             obs=obs,
             action=self._ring["action"][slots],
@@ -264,8 +272,8 @@ class FrameReplay:
             next_obs=next_obs,
             terminated=terminated != 0,
             discount=discount * (1 - terminated.astype(np.float32)),
-            action_mask=None if masks is None else masks[slots],
-            next_action_mask=None if next_masks is None else next_masks[last],
+            action_mask=~self._ring["forbidden"][slots] if self._has_masks else None,
+            next_action_mask=~self._ring["next_forbidden"][last] if self._has_masks else None,
             indices=slots,
         )
 
@@ -333,6 +341,7 @@ class FrameReplay:
         for start in range(log.oldest_held, log.total_added, _RESTORED_AT_ONCE):
             self._load_rows(start, log.rows(start, min(start + _RESTORED_AT_ONCE, log.total_added)))
         self._total_added = log.total_added
+        self._has_masks = any(ring.any() for name, ring in self._ring.items() if "forbidden" in name)
         self._find_links()
 
     def _load_rows(self, start: int, rows: Mapping[str, Array]) -> None:

@@ -44,7 +44,7 @@ class Batch:
     next_obs: Obs  # [B, *O]
     terminated: Bools  # [B]
     discount: Floats  # [B]
-    action_mask: Bools | None = None  # [B, A], where the replay stores masks
+    action_mask: Bools | None = None  # [B, A], where an environment gave masks
     next_action_mask: Bools | None = None  # [B, A]
     indices: Indices | None = None  # [B]
     weights: Floats | None = None  # [B]
@@ -102,6 +102,7 @@ class ReplayBuffer:
         self.gamma = gamma
         self._length = capacity // num_envs  # time steps the ring holds
         self._total_added = 0
+        self._has_masks = False  # whether any was ever given
         self._observation_space = observation_space
         self._lay_out(observation_space, action_space, action_mask_size)
         check_budget(self.describe(), self.memory_bytes, "Choose a smaller buffer_size.")
@@ -121,10 +122,10 @@ class ReplayBuffer:
         self._obs = [self._columns(path, space) for path, space in observation_leaves]
         self._action = self._columns((), action_of_one_leaf(action_space))
         self._next_obs = [self._columns(path, space) for path, space in observation_leaves]
-        self._masks: list[_Column] = []  # of the observation and of the next one
+        self._forbidden: list[_Column] = []  # actions in the observation and in the next one
         if action_mask_size:
-            names = ("action_mask", "next_action_mask")
-            self._masks = [self._reserve((name,), "bool", (action_mask_size,)) for name in names]
+            names = ("forbidden", "next_forbidden")
+            self._forbidden = [self._reserve((name,), "bool", (action_mask_size,)) for name in names]
         self._ends = self._widths.get("float32", 0)  # first of reward, terminated, truncated, and of begins for n steps
         self._widths["float32"] = self._ends + (3 if self.n_step == 1 else 4)
 
@@ -161,6 +162,7 @@ class ReplayBuffer:
 
     def add(self, step: Transition) -> None:
         """Append one step of all environments."""
+        require_rows(step, self.num_envs)
         time = self._total_added % self._length
         now = {name: ring[time] for name, ring in self._ring.items()}  # [N, columns]
         for column in self._obs:
@@ -168,9 +170,8 @@ class ReplayBuffer:
         now[self._action.storage][:, self._action.start : self._action.stop] = step.action.reshape(self.num_envs, -1)
         for column in self._next_obs:
             now[column.storage][:, column.start : column.stop] = self._rows_of(step.next_obs, column)
-        if self._masks:
-            for column, mask in zip(self._masks, (step.action_mask, step.next_action_mask), strict=True):
-                now[column.storage][:, column.start : column.stop] = True if mask is None else mask
+        if self._forbidden:
+            self._store_masks(now, step)
         ends = now["float32"]
         ends[:, self._ends] = step.reward
         ends[:, self._ends + 1] = step.terminated
@@ -178,6 +179,14 @@ class ReplayBuffer:
         if self.n_step > 1:
             ends[:, self._ends + 3] = self._begins(now)
         self._total_added += 1
+
+    def _store_masks(self, now: Mapping[str, Array], step: Transition) -> None:
+        """Note what the masks forbid; without any the ring is left as it is, untouched memory that says nothing."""
+        masks = (step.action_mask, step.next_action_mask)
+        self._has_masks = self._has_masks or masks[0] is not None or masks[1] is not None
+        if self._has_masks:
+            for column, mask in zip(self._forbidden, masks, strict=True):
+                now[column.storage][:, column.start : column.stop] = False if mask is None else ~mask
 
     def _begins(self, now: Mapping[str, Array]) -> Bools:
         """Rows [N] that do not go on where the step before led: after an end, or where an episode was lost."""
@@ -224,8 +233,8 @@ class ReplayBuffer:
             next_obs=nest(self._observation_space, (column.of(last) for column in self._next_obs)),
             terminated=terminated != 0,
             discount=discount * (1 - terminated),
-            action_mask=self._masks[0].of(first) if self._masks else None,
-            next_action_mask=self._masks[1].of(last) if self._masks else None,
+            action_mask=~self._forbidden[0].of(first) if self._has_masks else None,
+            next_action_mask=~self._forbidden[1].of(last) if self._has_masks else None,
             indices=slots,
         )
 
@@ -276,6 +285,7 @@ class ReplayBuffer:
         for start in range(log.oldest_held, log.total_added, _RESTORED_AT_ONCE):
             self._load_rows(start, log.rows(start, min(start + _RESTORED_AT_ONCE, log.total_added)))
         self._total_added = log.total_added
+        self._has_masks = any(column.of(self._flat).any() for column in self._forbidden)
 
     def _load_rows(self, start: int, rows: Mapping[str, Array]) -> None:
         """Put back what `rows` returned, its first time step being number `start`."""
@@ -300,6 +310,19 @@ def cut_returns(rewards: Floats, is_last: Bools, gamma: float) -> tuple[Indices,
     discounts = (gamma**steps).astype(np.float32)
     weights = discounts * (steps <= length[:, None])
     return length, np.einsum("bn,bn->b", weights, rewards), discounts[length] * np.float32(gamma)
+
+
+def require_rows(step: Transition, num_envs: int) -> None:
+    """Check that `step` is of as many environments as the replay was made for.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if len(step.reward) != num_envs:
+        raise UsageError(
+            f"the agent was made for {num_envs} environments and is given steps of {len(step.reward)}; "
+            f"train it on num_envs={num_envs}, or make it with num_envs={len(step.reward)}"
+        )
 
 
 def action_of_one_leaf(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:

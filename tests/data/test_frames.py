@@ -283,7 +283,7 @@ def test_a_transition_without_a_mask_allows_every_action():
     for transition in episodes(20, 1):
         replay.add(replace(transition, next_action_mask=None))
     assert replay.sample(10, np.random.default_rng(0)).next_action_mask.all()
-    assert frame_replay(50, masks=0)._ring.keys() == replay._ring.keys() - {"action_mask", "next_action_mask"}
+    assert frame_replay(50, masks=0)._ring.keys() == replay._ring.keys() - {"forbidden", "next_forbidden"}
 
 
 def spoilt(field, row):

@@ -47,7 +47,36 @@ def test_masks_discrete_actions_and_indices_come_with_a_batch(space, frame_stack
     replay.update(batch.indices, np.ones(20))
 
 
-def test_without_masks_a_batch_has_none():
+@pytest.mark.parametrize(("space", "frame_stack"), [(VECTOR, 1), (STACKS, 4)])
+def test_a_batch_has_masks_from_the_first_one_given_on_also_when_restored(space, frame_stack):
+    def replay():
+        return make_replay(space, ACTIONS, 100, 2, frame_stack=frame_stack, action_mask_size=3)
+
+    def masks(of):
+        batch = of.sample(40, np.random.default_rng(0))
+        return batch.action_mask, batch.next_action_mask
+
+    first, restored = replay(), replay()
+    first.add(step(space))
+    first.add(step(space))
+    assert masks(first) == (None, None)
+    first.add(step(space, np.array([[True, False, True], [True, True, True]])))
+    first.add(step(space))
+    restored.restore(first.stored())
+    for of in (first, restored):
+        mask, next_mask = masks(of)
+        assert mask.all()
+        assert {tuple(row) for row in next_mask.tolist()} == {(True, False, True), (True, True, True)}
+
+
+@pytest.mark.parametrize(("space", "frame_stack"), [(VECTOR, 1), (STACKS, 4)])
+def test_steps_of_another_number_of_environments_are_refused(space, frame_stack):
+    replay = make_replay(space, ACTIONS, 100, 3, frame_stack=frame_stack)
+    with pytest.raises(UsageError, match="made for 3 environments and is given steps of 2"):
+        replay.add(step(space))
+
+
+def test_without_room_for_masks_a_batch_has_none():
     replay = make_replay(VECTOR, ACTIONS, 10, 2)
     replay.add(step(VECTOR))
     assert replay.sample(2, np.random.default_rng(0)).next_action_mask is None
