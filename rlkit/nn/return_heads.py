@@ -6,6 +6,7 @@ A head turns outputs into values, forms targets and gives loss and gradient, eac
 
 from __future__ import annotations
 
+import logging
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -15,6 +16,7 @@ from rlkit.ops.distributional import (
     categorical_loss,
     categorical_loss_gradient,
     categorical_projection,
+    clipped_share,
     quantile_loss,
     quantile_loss_gradient,
     quantile_midpoints,
@@ -28,6 +30,7 @@ from rlkit.ops.value_learning import (
 )
 from rlkit.types import Array
 
+_LOG = logging.getLogger(__name__)
 Loss: TypeAlias = Literal["huber", "squared"]
 
 
@@ -91,6 +94,7 @@ class CategoricalHead:
     def __init__(self, atoms: int, lowest: float, highest: float, device: torch.device) -> None:
         self.size = atoms
         self.support = torch.linspace(lowest, highest, atoms, device=device)
+        self._has_warned = False
 
     def values(self, outputs: Tensor) -> Tensor:
         """Σ_k z_k p_k."""
@@ -103,7 +107,20 @@ class CategoricalHead:
 
     def target(self, reward: Tensor, discount: Tensor, next_outputs: Tensor) -> Tensor:
         """The distribution of r + γ Z(s', a') on the same atoms."""
-        return categorical_projection(self.support, reward, discount, torch.softmax(next_outputs, dim=1))
+        probabilities = torch.softmax(next_outputs, dim=1)
+        if not self._has_warned:
+            self._warn_of_clipping(reward, discount, probabilities)
+        return categorical_projection(self.support, reward, discount, probabilities)
+
+    def _warn_of_clipping(self, reward: Tensor, discount: Tensor, probabilities: Tensor) -> None:
+        """Say once that most returns of a batch lie outside the atoms, so that they cannot be told apart."""
+        if clipped_share(self.support, reward, discount, probabilities) > 0.5:
+            self._has_warned = True
+            _LOG.warning(
+                "most discounted returns lie outside the atoms from %g to %g and are clipped; "
+                "choose --agent.lowest-return and --agent.highest-return around what an episode can give",
+                float(self.support[0]), float(self.support[-1]),
+            )  # fmt: skip
 
     def loss(self, outputs: Tensor, target: Tensor, levels: Tensor | None) -> HeadLoss:
         """Cross entropy, which is also the priority (Hessel et al. 2018, section "The integrated agent")."""

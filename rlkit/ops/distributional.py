@@ -36,6 +36,14 @@ def categorical_projection(
     return projected
 
 
+def clipped_share(support: Tensor, r_t: Tensor, discount_t: Tensor, probabilities_t: Tensor) -> Tensor:
+    """Part of r + discount * Z, mean over the batch, that lies outside the atoms and is moved to the outermost ones."""
+    moved = r_t[:, None] + discount_t[:, None] * support
+    tolerance = 1e-3 * (support[-1] - support[0])
+    outside = (moved < support[0] - tolerance) | (moved > support[-1] + tolerance)
+    return (probabilities_t * outside).sum(dim=1).mean()
+
+
 def categorical_loss(logits_tm1: Tensor, target_tm1: Tensor) -> Tensor:
     """Cross entropy of predicted `logits_tm1` [B, K] against the target distribution [B, K], per transition [B]."""
     return -(target_tm1 * torch.log_softmax(logits_tm1, dim=1)).sum(dim=1)

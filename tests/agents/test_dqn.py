@@ -143,6 +143,16 @@ def test_categorical_learning_moves_the_distribution_to_its_target():
     assert probabilities[6] > 0.9  # atom 6 of 11 between -2 and 2 is 0.4
 
 
+def test_returns_outside_the_atoms_are_told_once(caplog):
+    agent = agent_with(distribution="categorical", atoms=11, lowest_return=-2.0, highest_return=2.0)
+    for reward in (1.0, 50.0, 50.0):
+        agent.learn(random_batch(reward=np.full(ROWS, reward, np.float32)))
+    assert [record.message for record in caplog.records] == [
+        "most discounted returns lie outside the atoms from -2 to 2 and are clipped; choose --agent.lowest-return "
+        "and --agent.highest-return around what an episode can give"
+    ]
+
+
 @pytest.mark.parametrize("kind", [QRDQN, IQN])
 def test_quantiles_spread_over_random_returns(kind):
     agent = kind(kind.Config(**{**SMALL, "quantiles": 8, "learning_rate": 0.01, "quantile_threshold": 0.0}), TASK)

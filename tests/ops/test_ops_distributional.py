@@ -52,6 +52,14 @@ def test_termination_puts_all_probability_beside_the_reward():
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 0.75, 0.25, 0.0]]).double())
 
 
+def test_the_clipped_share_is_the_probability_outside_the_atoms():
+    probabilities = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2]], dtype=torch.float64)
+    step = (SUPPORT[1] - SUPPORT[0]).item()
+    rewards = torch.tensor([step, 0.0], dtype=torch.float64)  # the first moves its last atom out
+    found = ops.clipped_share(SUPPORT, rewards, torch.ones(2).double(), probabilities)
+    assert found.item() == pytest.approx(0.05)
+
+
 def test_categorical_gradient_is_that_of_autograd():
     logits = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     target = torch.softmax(torch.randn(3, 5, dtype=torch.float64), dim=1)
