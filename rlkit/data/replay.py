@@ -61,9 +61,9 @@ class _Column:
     shape: tuple[int, ...]
 
     def of(self, blocks: Mapping[str, Array]) -> Array:
-        """The leaf's view [B, *shape] of gathered rows [B, columns]."""
-        view: Array = blocks[self.storage][:, self.start : self.stop]
-        return view if len(self.shape) == 1 else view.reshape(len(view), *self.shape)
+        """The leaf's view [..., *shape] of rows [..., columns]."""
+        view: Array = blocks[self.storage][..., self.start : self.stop]
+        return view if len(self.shape) == 1 else view.reshape(*view.shape[:-1], *self.shape)
 
 
 class ReplayBuffer:
@@ -112,6 +112,10 @@ class ReplayBuffer:
             name: np.zeros((self._length, num_envs, width), name) for name, width in self._widths.items()
         }
         self._flat = {name: ring.reshape(-1, ring.shape[-1]) for name, ring in self._ring.items()}
+        # Views [length, N, *shape] of the ring, to write a step's leaves into.
+        self._written_obs = [(column.path, column.of(self._ring)) for column in self._obs]
+        self._written_action = self._action.of(self._ring)
+        self._written_next_obs = [(column.path, column.of(self._ring)) for column in self._next_obs]
 
     def _lay_out(
         self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], action_mask_size: int
@@ -164,37 +168,35 @@ class ReplayBuffer:
         """Append one step of all environments."""
         require_rows(step, self.num_envs)
         time = self._total_added % self._length
-        now = {name: ring[time] for name, ring in self._ring.items()}  # [N, columns]
-        for column in self._obs:
-            now[column.storage][:, column.start : column.stop] = self._rows_of(step.obs, column)
-        now[self._action.storage][:, self._action.start : self._action.stop] = step.action.reshape(self.num_envs, -1)
-        for column in self._next_obs:
-            now[column.storage][:, column.start : column.stop] = self._rows_of(step.next_obs, column)
+        for path, written in self._written_obs:
+            written[time] = leaf(step.obs, path)
+        self._written_action[time] = step.action
+        for path, written in self._written_next_obs:
+            written[time] = leaf(step.next_obs, path)
         if self._forbidden:
-            self._store_masks(now, step)
-        ends = now["float32"]
+            self._store_masks(time, step)
+        ends = self._ring["float32"][time]
         ends[:, self._ends] = step.reward
         ends[:, self._ends + 1] = step.terminated
         ends[:, self._ends + 2] = step.truncated
         if self.n_step > 1:
-            ends[:, self._ends + 3] = self._begins(now)
+            ends[:, self._ends + 3] = self._begins(time)
         self._total_added += 1
 
-    def _store_masks(self, now: Mapping[str, Array], step: Transition) -> None:
+    def _store_masks(self, time: int, step: Transition) -> None:
         """Note what the masks forbid; without any the ring is left as it is, untouched memory that says nothing."""
         masks = (step.action_mask, step.next_action_mask)
         self._has_masks = self._has_masks or masks[0] is not None or masks[1] is not None
         if self._has_masks:
             for column, mask in zip(self._forbidden, masks, strict=True):
-                now[column.storage][:, column.start : column.stop] = False if mask is None else ~mask
+                column.of(self._ring)[time] = False if mask is None else ~mask
 
-    def _begins(self, now: Mapping[str, Array]) -> Bools:
+    def _begins(self, time: int) -> Bools:
         """Rows [N] that do not go on where the step before led: after an end, or where an episode was lost."""
-        before = {name: ring[(self._total_added - 1) % self._length] for name, ring in self._ring.items()}
         begins = np.full(self.num_envs, self._total_added == 0)
         for obs, next_obs in zip(self._obs, self._next_obs, strict=True):
-            here, there = now[obs.storage], before[next_obs.storage]
-            begins |= (here[:, obs.start : obs.stop] != there[:, next_obs.start : next_obs.stop]).any(axis=1)
+            here, there = obs.of(self._ring)[time], next_obs.of(self._ring)[time - 1]
+            begins |= (here != there).reshape(self.num_envs, -1).any(axis=1)
         return begins
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
@@ -248,9 +250,6 @@ class ReplayBuffer:
         is_last[:, :-1] |= ends[:, 1:, 3] > 0
         length, reward, discount = cut_returns(ends[..., 0], is_last, self.gamma)
         return rows[np.arange(len(first)), length], reward, discount
-
-    def _rows_of(self, obs: Obs, column: _Column) -> Array:
-        return np.asarray(leaf(obs, column.path)).reshape(self.num_envs, -1)
 
     def last_change(self) -> Change:
         """Slots that the latest `add` filled; those it overwrote are the same."""

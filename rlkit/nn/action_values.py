@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rlkit.nn import kernels
 from rlkit.nn.encoders import ConvolutionEncoder, ImageEncoder
 from rlkit.nn.flat import flat_gradient, flatten_parameters
 from rlkit.nn.mlp import MLP, Trace
@@ -83,6 +84,9 @@ class PerceptronValues:
         self.flat: Tensor = self.mlp.flat.detach()
         self.feature_size = self.mlp.widths[-2]
         self._shape = (-1, actions, outputs)
+        self._widths = np.array(self.mlp.widths)
+        self._units = sum(self.mlp.widths[1:])
+        self._is_small = self.flat.is_cpu and max(self.mlp.widths) <= kernels.WIDEST
 
     def outputs(self, obs: Tensor, draws: Draws = NO_DRAWS) -> Tensor:
         """Outputs [B, A, K]."""
@@ -95,7 +99,11 @@ class PerceptronValues:
 
     def act_outputs(self, obs: Array, draws: Draws = NO_DRAWS) -> Array:
         """Outputs [N, A, K]."""
-        return self.mlp.numpy_forward(obs).reshape(self._shape)
+        if not self._is_small:
+            return self.mlp.numpy_forward(obs).reshape(self._shape)
+        memory = np.empty(len(obs) * self._units, np.float32)
+        outputs: Array = kernels.forward(self.flat.numpy(), self._widths, np.ascontiguousarray(obs), memory)
+        return outputs.reshape(self._shape)
 
     def features(self, obs: Tensor) -> Tensor:
         """Output of the last hidden layer, [B, D]; without hidden layers the input."""
