@@ -161,11 +161,12 @@ def test_a_run_that_goes_on_has_no_result_yet(tmp_path: Path, monkeypatch: pytes
 def test_an_interrupt_inside_a_step_finishes_it_and_writes_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     whole = rlkit.train("random", Scripted, total_steps=60, run_dir=tmp_path / "whole", **QUIET)
     monkeypatch.setattr(Scripted, "interrupt_at", 23)
     result = rlkit.train("random", Scripted, total_steps=60, run_dir=tmp_path / "run", **QUIET)
     assert (result.status, result.exit_code, result.steps) == ("SIGINT", 130, 23)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     monkeypatch.setattr(Scripted, "interrupt_at", None)
     resumed = rlkit.resume(tmp_path / "run", env=Scripted)
     assert (resumed.status, resumed.steps) == ("done", 60)

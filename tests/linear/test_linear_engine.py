@@ -18,6 +18,8 @@ from rlkit.tabular.engine import CompiledLoop
 LINEAR = [
     name for name in registry.AGENTS if issubclass(registry.config_class(registry.agent_class(name)), FeatureConfig)
 ]
+QUICK = ("linear-sarsa", "linear-td")
+"""Each agent compiles for a quarter of a minute: two at once, the others among the slow tests."""
 FEW = {"features": "fourier", "order": 3}
 SMALL: dict[str, dict[str, Any]] = {"lstd": FEW, "lspi": {**FEW, "improve_every": 500, "max_iterations": 5}}
 
@@ -40,7 +42,9 @@ def assert_same(first: Any, second: Any) -> None:
     assert memory[0] == memory[1]
 
 
-@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in LINEAR]
+)
 def test_both_engines_give_the_same_bits_on_the_mountain_car(name: str, tmp_path: Path) -> None:
     """On tables tests/tabular/test_tabular_engine.py compares them."""
     compiled, stepped = (trained(name, "rlkit/MountainCar-v0", engine, tmp_path) for engine in ("compiled", "step"))

@@ -111,7 +111,13 @@ def test_an_episode_that_never_ends_is_an_error_and_not_a_hang(engine: str, tmp_
         trained("monte-carlo", "CliffWalking-v1", engine, tmp_path, max_episode_steps=50, epsilon=0.0)
 
 
-@pytest.mark.parametrize("name", ["q-learning", "n-step-sarsa", "td-lambda", "monte-carlo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "q-learning",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("n-step-sarsa", "td-lambda", "monte-carlo")),
+    ],
+)
 def test_a_run_in_two_parts_is_the_same_run(name: str, tmp_path: Path) -> None:
     whole = trained(name, "FrozenLake-v1", "compiled", tmp_path, steps=5_000)
     part = rlkit.train(
