@@ -18,6 +18,7 @@ from rlkit.assembly import (
     build_agent,
     build_envs,
     build_evaluation_envs,
+    current_blas_kernels,
     current_matmul_backend,
     limited_threads,
     load_policy,
@@ -124,6 +125,7 @@ def start(
                 "env_restore_tier": envs.restore_tier,
                 "schedule_steps": options.total_steps,
                 "matmul_backend": current_matmul_backend(),
+                "blas_kernels": current_blas_kernels(),
             }
             folder.write_meta(meta)
             _LOG.info("run folder %s", folder.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from rlkit.envs.normalize import NormalizeReward, normalizers
 from rlkit.envs.wrapper_names import WrapperSpec, env_arguments, resolve_wrapper
 from rlkit.errors import UsageError
 from rlkit.types import Actor, State, Task, VectorEnv
+
+_LOG = logging.getLogger(__name__)
 
 EnvLike: TypeAlias = str | Callable[..., gym.Env[Any, Any]]
 """A gymnasium id, `module:EnvId-v0`, `path/to/file.py:ClassName`, or a class or function that builds an environment."""
@@ -110,12 +113,28 @@ def current_matmul_backend() -> str | None:
     return matmul_backend()
 
 
+def current_blas_kernels() -> str | None:
+    """Processors that the loaded BLAS libraries have kernels for, where compiled networks multiply with them."""
+    if "rlkit.nn.kernels" not in sys.modules:
+        return None
+    from threadpoolctl import threadpool_info
+
+    return " ".join(sorted({library["architecture"] for library in threadpool_info() if "architecture" in library}))
+
+
 def restore_matmul_backend(meta: Mapping[str, Any]) -> None:
-    """Multiply with the library that the run began with."""
+    """Multiply with the library that the run began with; warn where BLAS has other kernels."""
     if meta["matmul_backend"] is not None:
         from rlkit.nn.linear import set_matmul_backend
 
         set_matmul_backend(meta["matmul_backend"])
+    before, now = meta.get("blas_kernels"), current_blas_kernels()  # runs of rlkit 0.1.0 have none
+    if before is not None and before != now:
+        _LOG.warning(
+            "the run began with BLAS kernels for %s, here they are for %s: results will differ by rounding. "
+            "Resume on the same kind of processor, or set OPENBLAS_CORETYPE.",
+            before, now,
+        )  # fmt: skip
 
 
 @contextmanager

@@ -1,10 +1,15 @@
-"""Every BLAS that an update uses keeps to the run's number of threads, also where no environment variable says so."""
+"""BLAS of compiled networks: it keeps to the run's threads, and a resumed run says where it is another one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+
+import pytest
+
+import rlkit.nn.kernels  # noqa: F401  # loads BLAS
+from rlkit.assembly import current_blas_kernels, restore_matmul_backend
 
 PROGRAM = """
 import threadpoolctl
@@ -22,3 +27,12 @@ def test_the_compiled_update_multiplies_on_one_thread_where_one_is_asked_for() -
     free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=free, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{1}"
+
+
+def test_other_kernels_than_the_runs_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    kernels = current_blas_kernels()
+    assert kernels
+    restore_matmul_backend({"matmul_backend": None, "blas_kernels": kernels})
+    assert not caplog.records
+    restore_matmul_backend({"matmul_backend": None, "blas_kernels": "Katmai"})
+    assert f"began with BLAS kernels for Katmai, here they are for {kernels}" in caplog.text
