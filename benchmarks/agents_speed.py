@@ -75,6 +75,9 @@ def measure_here(job: Job) -> None:
     if job.library == "rlkit":
         linear = sys.modules.get("rlkit.nn.linear")
         result |= {"code": code_fingerprint(), "matmul_backend": linear and linear.matmul_backend()}
+        from rlkit.assembly import current_blas_kernels
+
+        result |= {"blas_kernels": current_blas_kernels()}
     if job.library == "sbx":
         result["peer_versions"] = dqn.sbx_versions()
     print(json.dumps(result), flush=True)
