@@ -4,8 +4,9 @@ Sutton and Barto (2018), sections 12.2, 12.5 and 12.7; van Seijen et al. (2016).
 weights. Replacing traces are for binary features: the trace of an active feature becomes 1 (section 12.5), and those of
 the other actions there may be cleared (Singh and Sutton 1996).
 
-Deviation of rounding only: a trace below 1e-16 is dropped. Few weights are gone through in order, which processors do
-fast; of many weights only those with a trace, by a list.
+Traces are kept divided by a common scale, which alone decays in a step: writing all of them took half of its time.
+Deviation of rounding only: now and then they are multiplied out, and those below 1e-16 dropped. Few weights are gone
+through in order, which processors do fast; of many weights only those with a trace, by a list.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from rlkit.tabular.rules import accumulating_trace, bootstrap_target, replacing_
 TRACE_KINDS = ("accumulating", "replacing", "dutch")
 _ACCUMULATING, _REPLACING, _DUTCH = 0, 1, 2
 _NOTHING = 1e-16
+_SMALLEST_SCALE = 1e-8
+"""Below it traces are multiplied out."""
 _FEW_WEIGHTS = 4096
 """Up to so many, or where all features are active at a time, all traces are gone through in order (measured)."""
 
@@ -31,7 +34,7 @@ _FEW_WEIGHTS = 4096
 class LinearEligibility(NamedTuple):
     """Traces of each environment.
 
-    `trace` [N, C, F]; `active` int64 [N, C·F, 2] lists the columns and features with a trace, `active_count` int64 [N]
+    The traces are `scale` [N] times `trace` [N, C, F]; `active` int64 [N, C·F, 2] lists the columns and features with a trace, `active_count` int64 [N]
     says how many (neither is used where `in_order`); `pending` int64 [N, 4]: whether a transition awaits its update,
     its action, terminated, ended; `scratch_arrived` int64 [N, 5] the newest: slot, action, next slot, terminated,
     ended; `rewards` [N, 2] of both; `pending_indices` int64, `pending_values` [N, K] the code of the pending state;
@@ -43,6 +46,7 @@ class LinearEligibility(NamedTuple):
     lam: float
     clears: bool
     in_order: bool
+    scale: Floats64
     trace: Floats64
     active: Integers
     active_count: Integers
@@ -61,7 +65,7 @@ def eligibility(linear: Linear, kind: int, lam: float, num_envs: int, clears: bo
     in_order = columns * size <= _FEW_WEIGHTS or linear.features.active == size
     listed = 0 if in_order else columns * size
     return LinearEligibility(
-        linear, kind, lam, clears, in_order, np.zeros((num_envs, columns, size)),
+        linear, kind, lam, clears, in_order, np.ones(num_envs), np.zeros((num_envs, columns, size)),
         np.zeros((num_envs, listed, 2), np.int64),
         np.zeros(num_envs, np.int64), np.zeros((num_envs, 4), np.int64), np.zeros((num_envs, 5), np.int64),
         np.zeros((num_envs, 2)), np.zeros(code, np.int64), np.zeros(code), np.zeros(num_envs),
@@ -120,6 +124,7 @@ def _forget(learner: LinearEligibility, row: int) -> None:
     for i in range(learner.active_count[row]):
         trace[active[i, 0], active[i, 1]] = 0.0
     learner.active_count[row] = 0
+    learner.scale[row] = 1.0
 
 
 @compiled
@@ -134,10 +139,12 @@ def _update(learner: LinearEligibility, row: int, next_value: float) -> None:
     step_size = count_update(linear)
     _mark(learner, row, column, step_size)
     correction = own - learner.old_value[row] if learner.kind == _DUTCH else 0.0
+    amount = step_size * (error + correction) * learner.scale[row]
     if learner.in_order:
-        _add_all_traces(learner, row, step_size * (error + correction))
+        _add_all_traces(learner, row, amount)
     else:
-        _add_listed_traces(learner, row, step_size * (error + correction))
+        _add_listed_traces(learner, row, amount)
+    _decay(learner, row)
     if learner.kind == _DUTCH:
         add(linear, column, indices, values, -step_size * correction)
     learner.old_value[row] = next_value
@@ -151,12 +158,12 @@ def _mark(learner: LinearEligibility, row: int, column: int, step_size: float) -
     Dutch traces: z ← z + (1 - z · (α ∘ x)) x, equation 12.11 with a step size for each weight.
     """
     indices, values = learner.pending_indices[row], learner.pending_values[row]
-    trace, rates = learner.trace[row], learner.linear.rates
-    scale = 1.0
+    trace, rates, scale = learner.trace[row], learner.linear.rates, learner.scale[row]
+    raised = 1.0
     if learner.kind == _DUTCH:
         for k in range(len(indices)):
             rate = rates[indices[k]] if len(rates) > 0 else 1.0
-            scale -= step_size * rate * trace[column, indices[k]] * values[k]
+            raised -= step_size * rate * scale * trace[column, indices[k]] * values[k]
     for k in range(len(indices)):
         feature = indices[k]
         if values[k] == 0.0:
@@ -166,11 +173,11 @@ def _mark(learner: LinearEligibility, row: int, column: int, step_size: float) -
             learner.active[row, entry, 0], learner.active[row, entry, 1] = column, feature
             learner.active_count[row] += 1
         if learner.kind == _ACCUMULATING:
-            trace[column, feature] += accumulating_trace(0.0) * values[k]
+            trace[column, feature] += accumulating_trace(0.0) * values[k] / scale
         elif learner.kind == _REPLACING:
-            trace[column, feature] = replacing_trace(0.0) * values[k]
+            trace[column, feature] = replacing_trace(0.0) * values[k] / scale
         else:
-            trace[column, feature] += scale * values[k]
+            trace[column, feature] += raised * values[k] / scale
     if learner.clears:
         for other in range(len(trace)):
             for k in range(len(indices)):
@@ -180,38 +187,60 @@ def _mark(learner: LinearEligibility, row: int, column: int, step_size: float) -
 
 @compiled
 def _add_all_traces(learner: LinearEligibility, row: int, amount: float) -> None:
-    """Add amount · z to the weights, then let z decay by γλ, in order of the weights."""
-    linear, decay, has_rates = learner.linear, learner.linear.discount * learner.lam, len(learner.linear.rates) > 0
+    """Add amount · trace to the weights, in their order."""
+    linear = learner.linear
     for column in range(linear.weights.shape[0]):
         weights, trace = linear.weights[column], learner.trace[row, column]
-        if has_rates:
+        if len(linear.rates) > 0:
             for i in range(len(weights)):
-                weights[i] += amount * (linear.rates[i] - 1.0) * trace[i]
-        for i in range(len(weights)):
-            own = trace[i]
-            weights[i] += amount * own
-            decayed = own * decay
-            trace[i] = decayed if abs(decayed) >= _NOTHING else 0.0
+                weights[i] += amount * linear.rates[i] * trace[i]
+        else:
+            for i in range(len(weights)):
+                weights[i] += amount * trace[i]
 
 
 @compiled
 def _add_listed_traces(learner: LinearEligibility, row: int, amount: float) -> None:
-    """The same for the weights of the list, which a trace that has become nothing leaves."""
-    linear, trace, active = learner.linear, learner.trace[row], learner.active[row]
-    decay, kept = linear.discount * learner.lam, 0
+    """The same for the weights of the list, which those whose trace was cleared leave."""
+    linear, trace, active, kept = learner.linear, learner.trace[row], learner.active[row], 0
     for i in range(learner.active_count[row]):
         column, feature = active[i, 0], active[i, 1]
-        own = trace[column, feature]
-        if len(linear.rates) > 0:
-            linear.weights[column, feature] += amount * linear.rates[feature] * own
-        else:
-            linear.weights[column, feature] += amount * own
-        decayed = own * decay
-        is_left = abs(decayed) >= _NOTHING
-        trace[column, feature] = decayed if is_left else 0.0
+        rate = linear.rates[feature] if len(linear.rates) > 0 else 1.0
+        linear.weights[column, feature] += amount * rate * trace[column, feature]
         active[kept, 0], active[kept, 1] = column, feature
-        kept += is_left
+        kept += trace[column, feature] != 0.0
     learner.active_count[row] = kept
+
+
+@compiled
+def _decay(learner: LinearEligibility, row: int) -> None:
+    """Let all traces decay by γλ."""
+    learner.scale[row] *= learner.linear.discount * learner.lam
+    if learner.scale[row] < _SMALLEST_SCALE:
+        _multiply_out(learner, row)
+
+
+@compiled
+def _multiply_out(learner: LinearEligibility, row: int) -> None:
+    """Go on with a scale of 1, without the traces that have become nothing."""
+    trace, active, scale = learner.trace[row], learner.active[row], learner.scale[row]
+    if learner.in_order:
+        for column in range(trace.shape[0]):
+            for feature in range(trace.shape[1]):
+                trace[column, feature] = _kept(trace[column, feature] * scale)
+    kept = 0
+    for i in range(learner.active_count[row]):
+        column, feature = active[i, 0], active[i, 1]
+        trace[column, feature] = _kept(trace[column, feature] * scale)
+        active[kept, 0], active[kept, 1] = column, feature
+        kept += trace[column, feature] != 0.0
+    learner.active_count[row] = kept
+    learner.scale[row] = 1.0
+
+
+@compiled
+def _kept(trace: float) -> float:
+    return trace if abs(trace) >= _NOTHING else 0.0
 
 
 family(LinearEligibility, choose=_choose, store=_store, learn=_learn, next_start=no_start, memory=WEIGHTS)

@@ -14,6 +14,7 @@ from rlkit import registry, seeding
 from rlkit.envs.grid_world import CourseGrid
 from rlkit.envs.make import make
 from rlkit.envs.models import of_vector_env
+from rlkit.linear import eligibility
 from rlkit.linear.expected import problem
 from rlkit.mdp import FiniteMDP, Floats64
 from rlkit.tabular.planning import optimal_action_values, policy_values
@@ -220,6 +221,29 @@ def test_replacing_traces_become_one_and_can_clear_the_other_actions() -> None:
         fed(agent, [(observations, rewards, True)], [np.array([0, 1])])
         found.append(agent.weights[:, 0].tolist())
     assert found == [[0.75, 0.5], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    "options", [{"traces": "accumulating"}, {"traces": "dutch"}, {"traces": "replacing", "clear_traces": True}]
+)
+def test_listed_traces_and_those_in_order_move_the_weights_alike(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long enough for the common scale to be multiplied out several times."""
+    rng, found = np.random.default_rng(0), []
+    episodes = [(rng.random((60, 1)), rng.standard_normal(59), bool(ended)) for ended in (1, 0, 1)]
+    actions = [rng.integers(2, size=59) for _ in episodes]
+    for few in (0, 10_000):
+        monkeypatch.setattr(eligibility, "_FEW_WEIGHTS", few)
+        agent = box_agent(
+            "linear-sarsa-lambda", dimensions=1, features="tiles", num_tilings=4, tiles=(3,), gamma=0.9, lam=0.5,
+            learning_rate=0.5, **options,
+        )  # fmt: skip
+        assert agent.learner.in_order == (few > 0)
+        fed(agent, episodes, actions)
+        found.append(agent.weights.copy())
+    assert np.abs(found[0]).max() > 0.1
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-12)
 
 
 def test_average_reward_sarsa_by_hand() -> None:
