@@ -18,6 +18,7 @@ import numpy as np
 from rlkit.linear.rules import sparse_dot
 from rlkit.linear.weights import WEIGHTS, Linear, add, choose_action, count_update, expected_value, keep, value
 from rlkit.mdp import Floats64, Integers
+from rlkit.tabular.arrays import aligned_zeros
 from rlkit.tabular.compiled import compiled
 from rlkit.tabular.learner import OK, family, no_start
 from rlkit.tabular.rules import accumulating_trace, bootstrap_target, replacing_trace
@@ -34,11 +35,11 @@ _FEW_WEIGHTS = 4096
 class LinearEligibility(NamedTuple):
     """Traces of each environment.
 
-    The traces are `scale` [N] times `trace` [N, C, F]; `active` int64 [N, C·F, 2] lists the columns and features with a trace, `active_count` int64 [N]
-    says how many (neither is used where `in_order`); `pending` int64 [N, 4]: whether a transition awaits its update,
-    its action, terminated, ended; `scratch_arrived` int64 [N, 5] the newest: slot, action, next slot, terminated,
-    ended; `rewards` [N, 2] of both; `pending_indices` int64, `pending_values` [N, K] the code of the pending state;
-    `old_value` [N] for dutch traces.
+    The traces are `scale` [N] times `trace` [N, C, F]; `active` int64 [N, C·F, 2] lists the columns and features with
+    a trace, `active_count` int64 [N] says how many (neither is used where `in_order`); `pending` int64 [N, 4]: whether
+    a transition awaits its update, its action, terminated, ended; `scratch_arrived` int64 [N, 5] the newest: slot,
+    action, next slot, terminated, ended; `rewards` [N, 2] of both; `pending_indices` int64, `pending_values` [N, K] the
+    code of the pending state; `old_value` [N] for dutch traces.
     """
 
     linear: Linear
@@ -65,7 +66,7 @@ def eligibility(linear: Linear, kind: int, lam: float, num_envs: int, clears: bo
     in_order = columns * size <= _FEW_WEIGHTS or linear.features.active == size
     listed = 0 if in_order else columns * size
     return LinearEligibility(
-        linear, kind, lam, clears, in_order, np.ones(num_envs), np.zeros((num_envs, columns, size)),
+        linear, kind, lam, clears, in_order, np.ones(num_envs), aligned_zeros((num_envs, columns, size)),
         np.zeros((num_envs, listed, 2), np.int64),
         np.zeros(num_envs, np.int64), np.zeros((num_envs, 4), np.int64), np.zeros((num_envs, 5), np.int64),
         np.zeros((num_envs, 2)), np.zeros(code, np.int64), np.zeros(code), np.zeros(num_envs),

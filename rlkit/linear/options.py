@@ -13,6 +13,7 @@ from rlkit.linear.features import BINARY, FOURIER, POLYNOMIAL, Encoder, Features
 from rlkit.linear.weights import Linear
 from rlkit.mdp import Floats64
 from rlkit.ops.features import fourier_rate
+from rlkit.tabular.arrays import aligned_zeros
 from rlkit.tabular.handles import Handle
 from rlkit.tabular.options import ControlConfig, PredictionConfig, TabularConfig, exploration_of, step_size_of
 from rlkit.types import Task
@@ -126,9 +127,11 @@ def new_linear(
     if features.kind == FOURIER and config.rate_by_frequency:
         rates = np.ones(features.size)
         rates[: len(features.coefficients)] = [fourier_rate(each) for each in features.coefficients]
+    weights = aligned_zeros((columns, features.size))
+    weights[:] = _first_weights(config, features)
     slots = new_slots(features, task.num_envs, num_actions)
     return Linear(
-        np.tile(_first_weights(config, features), (columns, 1)), rates, np.zeros(2, np.int64), np.zeros(1, np.int64),
+        weights, rates, np.zeros(2, np.int64), np.zeros(1, np.int64),
         none if policy is None else policy, none.copy() if target is None else target, num_actions, config.gamma,
         exploration_of(config, horizon), size, features, slots,
         Handle(Encoder(features, slots)),
