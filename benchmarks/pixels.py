@@ -48,7 +48,7 @@ class PixelTask:
 
 TASKS = {
     "empty": PixelTask("MiniGrid-Empty-Random-6x6-v0", 15_000),
-    "lava": PixelTask("MiniGrid-LavaGapS6-v0", 80_000),
+    "lava": PixelTask("MiniGrid-LavaGapS6-v0", 30_000),
 }
 
 
