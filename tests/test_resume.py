@@ -184,7 +184,9 @@ def test_killed_at_ten_random_moments_it_resumes_to_the_same_bits(tmp_path: Path
         pytest.param(["monte-carlo", "--env", "Blackjack-v1", "--preset", "none"], id="compiled-blackjack"),
         pytest.param(["n-step-sarsa", "--env", "Taxi-v4", "--agent.engine", "step"], id="stepped"),
         pytest.param(["mc-exploring-starts", "--env", "FrozenLake-v1", "--num-envs", "3"], id="exploring-starts"),
-        pytest.param(["linear-sarsa-lambda", "--env", "rlkit/MountainCar-v0", "--preset", "none"], id="linear-compiled"),
+        pytest.param(
+            ["linear-sarsa-lambda", "--env", "rlkit/MountainCar-v0", "--preset", "none"], id="linear-compiled"
+        ),
         pytest.param(["linear-n-step-sarsa", "--env", "CartPole-v1", "--num-envs", "2"], id="linear-stepped"),
         pytest.param(["network-sarsa", "--env", "CartPole-v1"], id="small-network"),
         pytest.param(["dqn", "--env", "CartPole-v1", "--agent.learning-starts", "100"], id="dqn"),
