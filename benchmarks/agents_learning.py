@@ -20,23 +20,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # before numpy loads its BLAS
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-import yaml
+from learning_peers import sb3_returns
+from learning_tasks import TASKS, LearningTask
 from scipy.stats import trim_mean
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results" / "learning"
-CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def evaluation_seed(seed: int) -> int:
@@ -44,7 +42,7 @@ def evaluation_seed(seed: int) -> int:
     return 10_000 + seed
 
 
-def rlkit_returns(task: LearningTask, seed: int) -> list[float]:
+def rlkit_returns(task: LearningTask, seed: int, evaluation_seed: int) -> list[float]:
     """Train rlkit's agent; return its evaluation returns."""
     import rlkit
 
@@ -53,7 +51,7 @@ def rlkit_returns(task: LearningTask, seed: int) -> list[float]:
             task.agent, task.env, total_steps=task.total_steps, run_dir=Path(folder) / "run", preset="none", seed=seed,
             agent_config=task.settings, eval_every=0, checkpoint_every=task.total_steps, device="cpu",
         )  # fmt: skip
-        evaluation = rlkit.evaluate(result.run_dir, episodes=task.eval_episodes, seed=evaluation_seed(seed))
+        evaluation = rlkit.evaluate(result.run_dir, episodes=task.eval_episodes, seed=evaluation_seed)
     return list(evaluation.returns)
 
 
@@ -74,7 +72,7 @@ def run(library: str, task_name: str, seeds: list[int]) -> None:
         if target.exists():
             continue
         start = time.perf_counter()
-        returns = LIBRARIES[library](task, seed)
+        returns = LIBRARIES[library](task, seed, evaluation_seed(seed))
         packages = ["torch", "numpy", "gymnasium", "stable-baselines3", *task.packages]
         record = {
             "task": task_name, "library": library, "seed": seed, "env": task.env, "total_steps": task.total_steps,

@@ -193,7 +193,7 @@ def test_environments_are_measured_with_the_agent_they_belong_to(speed: SimpleNa
 @pytest.mark.parametrize("name", ["dqn_cartpole", "dqn_mountaincar", "dqn_acrobot", "dqn_lunarlander"])
 def test_dqn_tasks_give_sb3_what_they_give_rlkit(learning: ModuleType, name: str) -> None:
     task = learning.TASKS[name]
-    model = learning.sb3_dqn(task, gym.make("CartPole-v1"), 3)
+    model = importlib.import_module("learning_peers").SB3_MODELS["dqn"](task, gym.make("CartPole-v1"), 3)
     settings = DQNConfig(**task.settings)
     assert model.train_freq.frequency == settings.train_every
     assert model.target_update_interval == settings.target_update_every

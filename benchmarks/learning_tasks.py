@@ -1,0 +1,82 @@
+"""What `agents_learning.py` trains: environments, budgets and hyperparameters, given to every library alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@dataclass(frozen=True)
+class LearningTask:
+    """One environment, one budget and one set of hyperparameters, given to every library alike."""
+
+    agent: str
+    env: str
+    total_steps: int
+    eval_episodes: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()  # what else the environment is made of
+    beside: tuple[str, str] | None = None  # task and library of the peer's runs, where it is not this task's
+
+
+# The tuned settings of rl-baselines3-zoo (hyperparams/dqn.yml at 22e3ff2) under the names of rlkit's DQN. Acrobot and
+# LunarLander share theirs; the zoo's `gradient_steps: -1`, as many updates as env steps, is spelt out.
+DQN_COMMON = {"hidden": (256, 256), "loss": "huber", "max_grad_norm": 10.0, "epsilon": 1.0}
+DQN_CARTPOLE = {
+    **DQN_COMMON, "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1_000,
+    "gamma": 0.99, "target_update_every": 10, "train_every": 256, "gradient_steps": 128, "epsilon_fraction": 0.16,
+    "final_epsilon": 0.04,
+}  # fmt: skip
+DQN_MOUNTAINCAR = {
+    **DQN_COMMON, "learning_rate": 4e-3, "batch_size": 128, "buffer_size": 10_000, "learning_starts": 1_000,
+    "gamma": 0.98, "target_update_every": 600, "train_every": 16, "gradient_steps": 8, "epsilon_fraction": 0.2,
+    "final_epsilon": 0.07,
+}  # fmt: skip
+DQN_ACROBOT = {
+    **DQN_COMMON, "learning_rate": 6.3e-4, "batch_size": 128, "buffer_size": 50_000, "learning_starts": 0,
+    "gamma": 0.99, "target_update_every": 250, "train_every": 4, "gradient_steps": 4, "epsilon_fraction": 0.12,
+    "final_epsilon": 0.1,
+}  # fmt: skip
+
+# Hyperparameters under rlkit's names; `SB3_MODELS` translates them. Networks are 256x256, except in presets.
+TASKS = {
+    "ddpg_pendulum": LearningTask(
+        "ddpg", "Pendulum-v1", 20_000, 50,
+        {"learning_rate": 1e-3, "gamma": 0.98, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
+         "learning_starts": 1_000, "noise": "gaussian", "noise_sigma": 0.1},
+    ),
+    "ddpg_mountaincarcontinuous": LearningTask(
+        "ddpg", "MountainCarContinuous-v0", 50_000, 50,
+        {"learning_rate": 1e-3, "gamma": 0.99, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
+         "learning_starts": 1_000, "noise": "ornstein-uhlenbeck", "noise_sigma": 2.4, "noise_theta": 3.0},
+    ),
+    "ddpg_halfcheetah": LearningTask(
+        "ddpg", "HalfCheetah-v5", 30_000, 10,
+        {"learning_rate": 1e-3, "gamma": 0.99, "batch_size": 256, "tau": 0.005, "buffer_size": 200_000,
+         "learning_starts": 10_000, "noise": "gaussian", "noise_sigma": 0.1},
+    ),
+    "dqn_cartpole": LearningTask("dqn", "CartPole-v1", 50_000, 50, DQN_CARTPOLE),
+    "dqn_mountaincar": LearningTask("dqn", "MountainCar-v0", 120_000, 50, DQN_MOUNTAINCAR),
+    "dqn_acrobot": LearningTask("dqn", "Acrobot-v1", 100_000, 50, DQN_ACROBOT),
+    "dqn_lunarlander": LearningTask("dqn", "LunarLander-v3", 100_000, 50, DQN_ACROBOT, ("box2d",)),
+}  # fmt: skip
+
+
+def of_preset(name: str, beside: tuple[str, str]) -> LearningTask:
+    """What rlkit's preset of this name says, compared with the runs of another task and library."""
+    preset = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    settings = {key: value for key, value in preset["agent"].items() if key != "name"}
+    extra = ("box2d",) if name.endswith("lunarlander") else ()
+    return LearningTask(
+        preset["agent"]["name"], preset["envs"][0], preset["total_steps"], 50, settings, extra, beside
+    )  # fmt: skip
+
+
+DQN_ENVS = ("cartpole", "mountaincar", "acrobot", "lunarlander")
+TASKS |= {f"dqn_{env}_preset": of_preset(f"dqn_{env}", (f"dqn_{env}", "sb3")) for env in DQN_ENVS}
+TASKS |= {f"rainbow_{env}": of_preset(f"rainbow_{env}", (f"dqn_{env}_preset", "rlkit")) for env in DQN_ENVS}
