@@ -182,7 +182,7 @@ class MLP(nn.Module):
 
 
 def perceptron(x: Tensor, flat: Tensor, widths: Sequence[int], output: Output = "linear") -> Tensor:
-    """Outputs [B, out] of an MLP of these `widths`, with ReLU, whose parameters are computed: `flat` may depend on others.
+    """Outputs [B, out] of an MLP with ReLU whose parameters are computed: `flat` may depend on others.
 
     >>> perceptron(torch.ones(2, 3), torch.ones(4), (3, 1)).tolist()
     [[4.0], [4.0]]
@@ -210,9 +210,15 @@ class Trace:
         """The network's output, [B, out]."""
         return self.activations[-1]
 
-    def weight_gradient(self, gradient: Tensor) -> Tensor:
-        """Gradient of a loss in the layout of `MLP.flat`, given its gradient [B, out] by the output."""
-        flat_gradient = self.layers[0][0].new_empty(sum(weight.numel() + bias.numel() for weight, bias in self.layers))
+    def weight_gradient(self, gradient: Tensor, out: Tensor | None = None) -> Tensor:
+        """Gradient of a loss in the layout of `MLP.flat`, given its gradient [B, out] by the output.
+
+        Written into `out` where given.
+        """
+        flat_gradient = out
+        if flat_gradient is None:
+            size = sum(weight.numel() + bias.numel() for weight, bias in self.layers)
+            flat_gradient = self.layers[0][0].new_empty(size)
         with torch.no_grad():
             self._backward(gradient, flat_gradient, wants_x=False)
         return flat_gradient
