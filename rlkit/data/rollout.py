@@ -48,6 +48,7 @@ class RolloutBatch:
 class Evaluated(NamedTuple):
     """What advantages are computed from, each [T, N]."""
 
+    reward: Floats
     value: Floats
     next_value: Floats  # of the true successor
     terminated: Bools
@@ -72,14 +73,23 @@ class Rollout:
     def __init__(
         self, length: int, num_envs: int, obs_size: int, action_size: int, action_dtype: np.dtype[Any], mask_size: int
     ) -> None:
-        shape = (length, num_envs)
-        size = length * num_envs * (8 * obs_size + action_dtype.itemsize * action_size + 10)
-        check_budget(f"a rollout of {length * num_envs:,} steps", size, "Choose a smaller n_steps.")
+        self._widths = (num_envs, obs_size, action_size, mask_size)
+        self._action_dtype = action_dtype
+        self._allocate(length)
+
+    def _allocate(self, length: int) -> None:
+        """Arrays for `length` steps, none of them taken."""
+        num_envs, obs_size, action_size, mask_size = self._widths
+        shape, bytes_each = (length, num_envs), 8 * obs_size + self._action_dtype.itemsize * action_size + 10
+        steps = length * num_envs
+        check_budget(
+            f"a rollout of {steps:,} steps", steps * bytes_each, "Choose a smaller n_steps or shorter episodes."
+        )
         self._mask_shape = (*shape, mask_size)
         self._steps = 0
         self.obs = np.zeros((*shape, obs_size), np.float32)
         self.next_obs = np.zeros((*shape, obs_size), np.float32)
-        self.action = np.zeros((*shape, action_size), action_dtype)
+        self.action = np.zeros((*shape, action_size), self._action_dtype)
         self.reward = np.zeros(shape, np.float32)
         self.terminated = np.zeros(shape, np.bool_)
         self.truncated = np.zeros(shape, np.bool_)
@@ -126,28 +136,44 @@ class Rollout:
         self._steps = 0
         self.action_mask = None
 
+    def lengthen(self, length: int) -> None:
+        """Make place for `length` steps and keep those held."""
+        state = self.state()
+        self._allocate(length)
+        self.restore(state)
+
+    def forget(self, steps: int) -> None:
+        """Drop the oldest `steps`."""
+        for array in self._arrays().values():
+            array[: self._steps - steps] = array[steps : self._steps].copy()
+        self._steps -= steps
+
     def evaluate(self, values: Values) -> Evaluated:
-        """Values of every step and of its true successor; the rollout must be full."""
-        value = values(self.obs.reshape(-1, self.obs.shape[-1])).reshape(self.reward.shape)
-        truncated = ~self.terminated
-        truncated[:-1] &= self.truncated[:-1] | (self.obs[1:] != self.next_obs[:-1]).any(axis=2)
+        """Values of every step held and of its true successor; the trace of the last one is cut."""
+        held = self._steps
+        obs, next_obs = self.obs[:held], self.next_obs[:held]
+        truncated = ~self.terminated[:held]
+        truncated[:-1] &= self.truncated[: held - 1] | (obs[1:] != next_obs[:-1]).any(axis=2)
+
+        value = values(obs.reshape(-1, obs.shape[2])).reshape(truncated.shape)
         next_value = np.zeros_like(value)
         next_value[:-1] = value[1:]
-        next_value[truncated] = values(self.next_obs[truncated]) if truncated.any() else 0.0
-        return Evaluated(value, next_value, self.terminated, truncated)
+        if truncated.any():
+            next_value[truncated] = values(next_obs[truncated])
+        return Evaluated(self.reward[:held], value, next_value, self.terminated[:held], truncated)
 
     def batch(self, value: Floats, advantage: Floats) -> RolloutBatch:
-        """All steps as one batch [T · N], given values and advantages [T, N]."""
-        rows = advantage.size
+        """All steps held as one batch [T · N], given values and advantages [T, N]; row t · N + n is step t of n."""
+        held, rows = self._steps, advantage.size
         mask = self.action_mask
         return RolloutBatch(
-            obs=self.obs.reshape(rows, -1),
-            action=self.action.reshape(rows, -1),
-            log_prob=self.log_prob.reshape(rows),
+            obs=self.obs[:held].reshape(rows, -1),
+            action=self.action[:held].reshape(rows, -1),
+            log_prob=self.log_prob[:held].reshape(rows),
             advantage=advantage.reshape(rows),
             target=(advantage + value).reshape(rows),
             value=value.reshape(rows),
-            action_mask=None if mask is None else mask.reshape(rows, -1),
+            action_mask=None if mask is None else mask[:held].reshape(rows, -1),
         )
 
     def state(self) -> State:

@@ -100,7 +100,7 @@ def test_masks_are_kept_from_the_first_on_and_what_came_before_allows_everything
     np.testing.assert_array_equal(~mask, [[0, 0, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]])
     rollout.clear()
     add(rollout, 0)
-    assert rollout.batch(rollout.reward, rollout.reward).action_mask is None
+    assert rollout.batch(rollout.reward[:1], rollout.reward[:1]).action_mask is None
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -125,6 +125,22 @@ def test_an_empty_rollout_restores_an_empty_one() -> None:
     add(rollout, 0)
     rollout.restore(empty().state())
     assert len(rollout) == 0
+
+
+def test_a_rollout_grows_and_forgets() -> None:
+    rollout = empty(2)
+    for time in range(5):
+        if rollout.is_full:
+            rollout.lengthen(2 * len(rollout))
+        add(rollout, time, **({"action_mask": np.array([[True, False, True]] * N)} if time == 3 else {}))
+    rollout.forget(2)
+    batch = rollout.batch(rollout.reward[:3], rollout.reward[:3])
+    np.testing.assert_array_equal(batch.obs[:, 0], [2, 102, 3, 103, 4, 104])
+    assert batch.action_mask is not None
+    np.testing.assert_array_equal(batch.action_mask.all(axis=1), [True, True, False, False, True, True])
+    found = rollout.evaluate(Values())
+    np.testing.assert_array_equal(found.next_value[:, 0], [30, 40, 50])
+    np.testing.assert_array_equal(found.truncated[:, 0], [False, False, True])
 
 
 def test_mistakes_are_named() -> None:
