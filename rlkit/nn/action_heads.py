@@ -243,8 +243,8 @@ def _draw_choice(logits: Floats, mask: Bools | None, rng: np.random.Generator) -
         logits = np.where(mask, logits, np.float32(-np.inf))
     logits = logits - logits.max(axis=1, keepdims=True)
     cumulative = np.exp(logits).cumsum(axis=1)
-    total = cumulative[:, -1:]
+    total = cumulative[:, -1]
     # forbidden actions add nothing to the sum, so the first sum above the draw is never one of theirs
-    raw = (cumulative <= rng.random(total.shape) * total).sum(axis=1, keepdims=True)
-    log_prob = np.take_along_axis(logits, raw, axis=1) - np.log(total)
-    return Drawn(raw, log_prob[:, 0])
+    raw = np.count_nonzero(rng.random(len(total)) * total >= cumulative.T, axis=0)
+    log_prob: Floats = logits[np.arange(len(raw)), raw] - np.log(total)
+    return Drawn(raw[:, None], log_prob)

@@ -273,11 +273,20 @@ def _activations(x: Tensor, layers: Layers, activation: Activation, output: Outp
     for weight, bias in layers[:-1]:
         x = linear.linear(x, weight, bias, relu=activation == "relu")
         if activation == "tanh":
-            x = x.tanh_()
+            _tanh_(x)
         activations.append(x)
     y = linear.linear(x, *layers[-1], relu=output == "relu")
     activations.append(y.tanh_() if output == "tanh" else y)
     return activations
+
+
+def _tanh_(x: Tensor) -> None:
+    """Take tanh in place; on a CPU by numpy, whose vectorised one takes a tenth of torch's time."""
+    if x.is_cpu:
+        values = x.numpy()
+        np.tanh(values, out=values)
+    else:
+        x.tanh_()
 
 
 def _before_activation(gradient: Tensor, y: Tensor, output: Output) -> Tensor:
