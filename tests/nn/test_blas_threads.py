@@ -10,10 +10,10 @@ PROGRAM = """
 import threadpoolctl
 import rlkit.agents.dqn
 with threadpoolctl.threadpool_limits(1):
-    from rlkit.nn import compiled_td
+    from rlkit.nn import compiled_mlp
     import numpy as np
     one = np.ones((200, 200), np.float32)
-    compiled_td._forward(np.ones(201 * 200, np.float32), np.array([200, 200]), one, np.zeros(40_000, np.float32))
+    compiled_mlp.forward(np.ones(201 * 200, np.float32), np.array([200, 200]), one, np.zeros(40_000, np.float32), False)
     print({pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"})
 """
 
