@@ -14,6 +14,7 @@ Deviations from the paper
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -31,6 +32,7 @@ from rlkit.agents.on_policy import (
     scheduled,
 )
 from rlkit.data.rollout import RolloutBatch, minibatches
+from rlkit.nn.compiled_ppo import Losses, Weights, compiled_ppo
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.ops import policy_gradient as ops
 from rlkit.types import Array, Bools, Carry, Metrics, Obs, State, Task, Transition
@@ -78,6 +80,7 @@ class PPO:
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
         self.actor = OnPolicyActor(config, task)
         self.optimizer = Adam(self.actor.network.flat, config.learning_rate, eps=1e-5)
+        self._compiled = compiled_ppo(self.actor.network)
         self.rollout = self.actor.rollout(config.n_steps, task)
         self._rng = seeding.generator(task.seed, "minibatches")
         self._env_steps = 0
@@ -126,7 +129,7 @@ class PPO:
         for _ in range(self.config.epochs):
             for minibatch in minibatches(batch, self.config.batch_size, self._rng):
                 found.append(self.learn(minibatch))
-                if self._moved_too_far(found[-1]):
+                if self._moved_too_far(found[-1]["train/approx_kl"]):
                     return found
         return found
 
@@ -138,19 +141,43 @@ class PPO:
     @torch.inference_mode()
     def learn(self, batch: RolloutBatch) -> Metrics:
         """Exactly one update of both networks; none where the policy has already moved too far."""
-        metrics, gradient = self.losses_and_gradient(self.actor.tensors(batch))
-        if not self._moved_too_far(metrics):
+        if self._compiled is None:
+            losses, gradient = self.losses_and_gradient(self.actor.tensors(batch))
+        else:
+            losses, gradient = self._compiled.losses_and_gradient(batch, self._weights())
+        if not self._moved_too_far(losses.approximate_kl):
             if self.config.max_grad_norm is not None:
                 clip_norm(gradient, self.config.max_grad_norm)
             self.optimizer.step(gradient)
-        return metrics
+        return self.metrics(losses)
 
-    def _moved_too_far(self, metrics: Metrics) -> bool:
+    def _moved_too_far(self, approximate_kl: float) -> bool:
         target_kl = self.config.target_kl
-        return target_kl is not None and metrics["train/approx_kl"] > 1.5 * target_kl
+        return target_kl is not None and approximate_kl > 1.5 * target_kl
+
+    def _weights(self) -> Weights:
+        config = self.config
+        limit = math.inf if config.value_clip_range is None else config.value_clip_range
+        return Weights(
+            self.clip_range(), limit, config.value_coefficient, config.entropy_coefficient, config.normalize_advantage
+        )
+
+    def metrics(self, losses: Losses) -> Metrics:
+        """The terms of equation 9 and their sum, by their names in the log."""
+        config = self.config
+        return {
+            "train/loss": losses.policy
+            + config.value_coefficient * losses.value
+            - config.entropy_coefficient * losses.entropy,
+            "train/policy_gradient_loss": losses.policy,
+            "train/value_loss": losses.value,
+            "train/entropy_loss": -losses.entropy,
+            "train/approx_kl": losses.approximate_kl,
+            "train/clip_fraction": losses.clip_fraction,
+        }
 
     @torch.inference_mode()
-    def losses_and_gradient(self, batch: RolloutTensors) -> tuple[Metrics, Tensor]:
+    def losses_and_gradient(self, batch: RolloutTensors) -> tuple[Losses, Tensor]:
         """The terms of equation 9, and the gradient of their sum in the layout of `actor.network.flat`."""
         config, clip_range = self.config, self.clip_range()
         advantage = ops.normalised(batch.advantage) if config.normalize_advantage else batch.advantage
@@ -161,16 +188,14 @@ class PPO:
         policy_loss = ops.clipped_surrogate_loss(ratio, advantage, clip_range)
         value_loss, by_value = self._value_loss(trace.value, batch)
         entropy = trace.distribution.entropy.mean()
-        loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
 
         gradient = trace.gradient(
             ops.clipped_surrogate_loss_gradient(ratio, advantage, clip_range),
             -config.entropy_coefficient / len(ratio),
             by_value.mul_(config.value_coefficient),
         )
-        clipped, divergence = ops.clip_fraction(ratio, clip_range), ops.approximate_kl(log_ratio)
-        numbers = torch.stack((loss, policy_loss, value_loss, -entropy, divergence, clipped)).tolist()
-        return dict(zip(_METRICS, numbers, strict=True)), gradient
+        moved = ops.approximate_kl(log_ratio), ops.clip_fraction(ratio, clip_range)
+        return Losses(*torch.stack((policy_loss, value_loss, entropy, *moved)).tolist()), gradient
 
     def _value_loss(self, value: Tensor, batch: RolloutTensors) -> tuple[Tensor, Tensor]:
         """The value loss and its gradient by each value, [B]."""
@@ -206,13 +231,3 @@ class PPO:
         self.rollout.restore(state["rollout"])
         self._rng.bit_generator.state = state["rng"]
         self._env_steps = state["env_steps"]
-
-
-_METRICS = (
-    "train/loss",
-    "train/policy_gradient_loss",
-    "train/value_loss",
-    "train/entropy_loss",
-    "train/approx_kl",
-    "train/clip_fraction",
-)

@@ -75,16 +75,20 @@ class ActionHead(Protocol):
 
 
 class CategoricalHead:
-    """Discrete and MultiDiscrete actions; the components of one action are independent."""
+    """Discrete and MultiDiscrete actions; the components of one action are independent.
+
+    Attributes:
+        ends: where the outputs of each component begin, and where the last ones end, [K + 1].
+    """
 
     log_stds = 0
     raw_dtype = np.dtype(np.int64)
 
     def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete) -> None:
         choices = [int(space.n)] if isinstance(space, spaces.Discrete) else [int(n) for n in space.nvec.flat]
-        ends = np.cumsum([0, *choices])
-        self._parts = [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
-        self.size, self.raw_size = int(ends[-1]), len(choices)
+        self.ends = np.cumsum([0, *choices])
+        self._parts = [slice(int(begin), int(end)) for begin, end in pairwise(self.ends)]
+        self.size, self.raw_size = int(self.ends[-1]), len(choices)
         self._space = space
         self._shape: tuple[int, ...] = () if isinstance(space, spaces.Discrete) else space.nvec.shape
 
