@@ -77,9 +77,7 @@ class CompiledPPO:
 
     def __init__(self, network: ActorCritic) -> None:
         self._network = network
-        self._flat = network.flat.numpy()
-        self._gradient = np.zeros_like(self._flat)
-        self._torch_gradient = torch.from_numpy(self._gradient)
+        self._gradient = torch.zeros_like(network.flat)
         self._policy, self._value = _Perceptron(network.policy), _Perceptron(network.value)
         self._ends = network.head.ends if isinstance(network.head, CategoricalHead) else None
         self._rows = -1
@@ -87,8 +85,8 @@ class CompiledPPO:
     def losses_and_gradient(self, batch: Steps, weights: Weights) -> tuple[Losses, Tensor]:
         """Losses of a minibatch, and the gradient of their weighted sum in the layout of `ActorCritic.flat`."""
         self._allocate(len(batch.obs))
-        policy, log_std, value = self._parts(self._flat)
-        by_policy, by_log_std, by_value = self._parts(self._gradient)
+        policy, log_std, value = self._parts(self._network.flat.numpy())
+        by_policy, by_log_std, by_value = self._parts(self._gradient.numpy())
         obs = np.ascontiguousarray(batch.obs)
 
         outputs = self._policy.forward(policy, obs)
@@ -105,7 +103,7 @@ class CompiledPPO:
             values, batch.target, batch.value, weights.value_clip_range, weights.value, self._value.by_output
         )
         self._value.backward(value, obs, by_value)
-        return Losses(policy_loss, value_loss, entropy, kl, clipped), self._torch_gradient
+        return Losses(policy_loss, value_loss, entropy, kl, clipped), self._gradient
 
     def _allocate(self, rows: int) -> None:
         """Memory for minibatches of this size."""
