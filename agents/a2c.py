@@ -24,7 +24,6 @@ from rlkit.agents.on_policy import (
     OnPolicyActor,
     PolicyConfig,
     RolloutTensors,
-    explained_variance,
     policy_gradient_step,
     scheduled,
 )
@@ -32,6 +31,7 @@ from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.nn.rmsprop import RMSProp
 from rlkit.ops import policy_gradient as ops
+from rlkit.ops.advantages import explained_variance
 from rlkit.types import Array, Bools, Carry, Metrics, Obs, State, Task, Transition
 
 

@@ -20,6 +20,7 @@ from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.mlp import Activation
 from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import gae
+from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
 from rlkit.spaces import observation_reason
 from rlkit.types import Array, Bools, Floats, Metrics, Obs, State, Task, Transition
 
@@ -182,10 +183,4 @@ def scheduled(schedule: Schedule, initial: float, env_steps: int, total_steps: i
     >>> scheduled("linear", 0.2, 75, 100)
     0.05
     """
-    return initial if schedule == "constant" else initial * max(1.0 - env_steps / total_steps, 0.0)
-
-
-def explained_variance(value: Floats, target: Floats) -> float:
-    """Part of the targets' variance that the values explain: 1 is all, 0 none; 0 where the targets do not vary."""
-    variance = float(np.var(target))
-    return 1.0 - float(np.var(target - value)) / variance if variance > 0.0 else 0.0
+    return scheduled_step_size(STEP_SIZE_KINDS.index(schedule), initial, 1.0, total_steps, 1, env_steps)

@@ -28,13 +28,13 @@ from rlkit.agents.on_policy import (
     PolicyConfig,
     RolloutTensors,
     Schedule,
-    explained_variance,
     scheduled,
 )
 from rlkit.data.rollout import RolloutBatch, minibatches
 from rlkit.nn.compiled_ppo import Losses, Weights, compiled_ppo
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.ops import policy_gradient as ops
+from rlkit.ops.advantages import explained_variance
 from rlkit.types import Array, Bools, Carry, Metrics, Obs, State, Task, Transition
 
 

@@ -24,12 +24,12 @@ from rlkit.agents.on_policy import (
     OnPolicyActor,
     PolicyConfig,
     RolloutTensors,
-    explained_variance,
     policy_gradient_step,
     scheduled,
 )
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm
+from rlkit.ops.advantages import explained_variance
 from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition
 
 _FIRST_LENGTH = 256  # steps there is place for at first; doubled where an episode is longer

@@ -80,7 +80,7 @@ def vtrace(
     longest_rho: float = 1.0,
     longest_c: float = 1.0,
 ) -> VTrace:
-    """V-trace targets and advantages (Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, equation 1 and page 5).
+    """V-trace targets and advantages (Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, equation 1 and section 4.2).
 
     `ratio` is π(a|s) / μ(a|s) of target and behaviour policy; ρ and c are it, cut at `longest_rho` and `longest_c`, and
     `lambda_` shortens the trace (remark 2). With ratios of 1 and all defaults the targets are n-step returns.
@@ -93,6 +93,12 @@ def vtrace(
     next_targets = v_t.copy()
     np.copyto(next_targets[:-1], targets[1:], where=~truncated[:-1])  # terminated rows have no discount anyway
     return VTrace(targets, rho * (r_t + discount * next_targets - v_tm1))
+
+
+def explained_variance(v_tm1: Reals, target: Reals) -> float:
+    """Part of the targets' variance that the values explain: 1 is all, 0 none; 0 where the targets do not vary."""
+    variance = float(np.var(target))
+    return 1.0 - float(np.var(target - v_tm1)) / variance if variance > 0.0 else 0.0
 
 
 def discounts(r_t: Reals, terminated: Bools, gamma: float) -> Reals:

@@ -175,3 +175,10 @@ def test_truncation_bootstraps_and_termination_does_not(terminates: bool, expect
     next_value = np.array([[8.0], [8.0], [10.0]])
     returns = ops.gae(reward, value, next_value, *ends, gamma=0.5, lambda_=1.0) + value
     np.testing.assert_allclose(returns[:, 0], expected)
+
+
+def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones() -> None:
+    target = np.array([1.0, 2.0, 4.0], np.float32)
+    assert ops.explained_variance(target, target) == 1.0
+    assert ops.explained_variance(0 * target, target) == pytest.approx(0.0)
+    assert ops.explained_variance(target, 0 * target) == 0.0
