@@ -17,6 +17,7 @@ from rlkit.types import Array, Bools, Floats
 
 POLICY_GAIN = 0.01
 """Gain of the policy's last layer: first actions hardly depend on what is seen (Andrychowicz et al. 2021, 3.2)."""
+_NONE: Floats = np.zeros(0, np.float32)
 _FEW_ROWS = 32  # up to here numpy's forward pass is the faster one
 
 
@@ -68,7 +69,7 @@ class ActorCritic(nn.Module):
         return self.head.to_environment(drawn.raw), drawn.raw, drawn.log_prob
 
     def _numpy_log_std(self) -> Floats:
-        return cast(Floats, self.log_std.detach().cpu().numpy())
+        return cast(Floats, self.log_std.detach().cpu().numpy()) if self.head.log_stds else _NONE
 
     def values(self, obs: Floats) -> Floats:
         """V(s) [M] of observations [M, O]."""

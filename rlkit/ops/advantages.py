@@ -80,8 +80,9 @@ def vtrace(
     longest_rho: float = 1.0,
     longest_c: float = 1.0,
 ) -> VTrace:
-    """V-trace targets and advantages (Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, equation 1 and section 4.2).
+    """V-trace targets and advantages.
 
+    Espeholt et al. 2018 (https://arxiv.org/abs/1802.01561), equation 1 and section 4.2.
     `ratio` is π(a|s) / μ(a|s) of target and behaviour policy; ρ and c are it, cut at `longest_rho` and `longest_c`, and
     `lambda_` shortens the trace (remark 2). With ratios of 1 and all defaults the targets are n-step returns.
     """
