@@ -62,6 +62,13 @@ def test_only_successors_that_are_no_row_are_valued_and_they_are_the_true_ones()
     np.testing.assert_array_equal(found.truncated[:, 1], np.isin(np.arange(T), [2, 4, 5]))
 
 
+def test_a_truncation_counts_also_where_the_next_episode_begins_where_the_last_one_stopped() -> None:
+    rollout = empty(3)
+    for time in range(3):
+        add(rollout, time, truncated=np.array([time == 0, False]))
+    np.testing.assert_array_equal(rollout.evaluate(Values()).truncated, [[True, False], [False, False], [True, True]])
+
+
 def test_a_rollout_whose_last_steps_terminate_has_nothing_more_to_value() -> None:
     rollout, values = empty(1), Values()
     add(rollout, 0, terminated=np.ones(N, np.bool_))
