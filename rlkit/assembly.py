@@ -115,7 +115,7 @@ def current_matmul_backend() -> str | None:
 
 def current_blas_kernels() -> str | None:
     """Processors that the loaded BLAS libraries have kernels for, where compiled networks multiply with them."""
-    if "rlkit.nn.kernels" not in sys.modules:
+    if "rlkit.nn.compiled_mlp" not in sys.modules:
         return None
     from threadpoolctl import threadpool_info
 

@@ -117,6 +117,9 @@ AGENTS: dict[str, AgentEntry] = {
         "rlkit.agents.rainbow:Rainbow", "DQN with double, dueling, prioritised, 3-step, noisy and C51"
     ),
     "ddpg": AgentEntry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
+    "ppo": AgentEntry("rlkit.agents.ppo:PPO", "proximal policy optimisation, any actions"),
+    "a2c": AgentEntry("rlkit.agents.a2c:A2C", "advantage actor-critic, any actions"),
+    "reinforce": AgentEntry("rlkit.agents.reinforce:REINFORCE", "policy gradient from whole episodes, with a baseline"),
     "sb3/a2c": AgentEntry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
     "sb3/ddpg": AgentEntry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),
     "sb3/dqn": AgentEntry("rlkit.agents.sb3:Sb3DQN", "stable-baselines3's DQN"),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlkit.nn import kernels
+from rlkit.nn import compiled_mlp
 from rlkit.nn.encoders import ConvolutionEncoder, ImageEncoder
 from rlkit.nn.flat import flat_gradient, flatten_parameters
 from rlkit.nn.mlp import MLP, Trace
@@ -86,7 +86,7 @@ class PerceptronValues:
         self._shape = (-1, actions, outputs)
         self._widths = np.array(self.mlp.widths)
         self._units = sum(self.mlp.widths[1:])
-        self._is_small = self.flat.is_cpu and max(self.mlp.widths) <= kernels.WIDEST
+        self._is_small = self.flat.is_cpu and max(self.mlp.widths) <= compiled_mlp.WIDEST
 
     def outputs(self, obs: Tensor, draws: Draws = NO_DRAWS) -> Tensor:
         """Outputs [B, A, K]."""
@@ -102,7 +102,7 @@ class PerceptronValues:
         if not self._is_small:
             return self.mlp.numpy_forward(obs).reshape(self._shape)
         memory = np.empty(len(obs) * self._units, np.float32)
-        outputs: Array = kernels.forward(self.flat.numpy(), self._widths, np.ascontiguousarray(obs), memory)
+        outputs: Array = compiled_mlp.forward(self.flat.numpy(), self._widths, np.ascontiguousarray(obs), memory, False)
         return outputs.reshape(self._shape)
 
     def features(self, obs: Tensor) -> Tensor:

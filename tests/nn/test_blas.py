@@ -8,17 +8,19 @@ import sys
 
 import pytest
 
-import rlkit.nn.kernels  # noqa: F401  # loads BLAS
+import rlkit.nn.compiled_mlp  # noqa: F401  # loads BLAS
 from rlkit.assembly import current_blas_kernels, restore_matmul_backend
 
 PROGRAM = """
 import threadpoolctl
 import rlkit.agents.dqn
 with threadpoolctl.threadpool_limits(1):
-    from rlkit.nn import kernels
+    from rlkit.nn import compiled_mlp
     import numpy as np
     one = np.ones((200, 200), np.float32)
-    kernels.forward(np.ones(201 * 200, np.float32), np.array([200, 200]), one, np.zeros(40_000, np.float32))
+    compiled_mlp.forward(
+        np.ones(201 * 200, np.float32), np.array([200, 200]), one, np.zeros(40_000, np.float32), False
+    )
     print({pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"})
 """
 

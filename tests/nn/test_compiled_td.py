@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rlkit.nn.action_values import Design, action_values
+from rlkit.nn.compiled_mlp import WIDEST
 from rlkit.nn.compiled_td import CompiledTD, compiled_td
-from rlkit.nn.kernels import WIDEST
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.nn.return_heads import ValueHead
 from rlkit.ops.value_learning import allowed

@@ -20,7 +20,7 @@ def plain(net, dtype=torch.float32):
     for weight, bias in net.layer_views():
         layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
         layer.load_state_dict({"weight": weight, "bias": bias})
-        layers += [layer, nn.ReLU()]
+        layers += [layer, nn.Tanh() if net.activation == "tanh" else nn.ReLU()]
     ends = {"tanh": nn.Tanh(), "relu": nn.ReLU(), "linear": nn.Identity()}
     layers[-1] = ends[net.output]
     return nn.Sequential(*layers)
@@ -36,10 +36,11 @@ def backend(request):
     linear.set_matmul_backend(before)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
 @pytest.mark.parametrize("widths", [(5, (256, 256), 1), (17, (64, 128), 6), (3, (), 2), (100, (80,), 70)])
-def test_outputs_and_gradients_equal_those_of_a_sequential(backend, output, widths):
-    net = MLP(*widths, output=output, generator=generator())
+def test_outputs_and_gradients_equal_those_of_a_sequential(backend, activation, output, widths):
+    net = MLP(*widths, activation=activation, output=output, generator=generator())
     same = plain(net)
     x = torch.randn(128, widths[0], generator=generator(1))
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -53,18 +54,20 @@ def test_outputs_and_gradients_equal_those_of_a_sequential(backend, output, widt
     torch.testing.assert_close(net.flat.grad, flat, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
-def test_gradients_pass_gradcheck_in_float64(output):
-    net = MLP(3, (7, 5), 2, output=output, generator=generator()).double()
+def test_gradients_pass_gradcheck_in_float64(activation, output):
+    net = MLP(3, (7, 5), 2, activation=activation, output=output, generator=generator()).double()
     x = torch.randn(4, 3, generator=generator(1), dtype=torch.float64, requires_grad=True)
     # gradcheck changes the weights in place, and `net` reads them there
     assert torch.autograd.gradcheck(lambda x, flat: net(x), (x, net.flat))
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
 @pytest.mark.parametrize("inference", [False, True])
-def test_a_trace_gives_the_same_numbers_as_autograd(backend, output, inference):
-    net = MLP(5, (256, 128), 3, output=output, generator=generator())
+def test_a_trace_gives_the_same_numbers_as_autograd(backend, activation, output, inference):
+    net = MLP(5, (256, 128), 3, activation=activation, output=output, generator=generator())
     x = torch.randn(64, 5, generator=generator(1), requires_grad=True)
     gradient = torch.randn(64, 3, generator=generator(2))
     y = net(x)
@@ -115,14 +118,24 @@ def test_initial_weights_follow_torch_and_final_init():
     assert last_bias.abs().max() <= 3e-3
 
 
+def test_orthogonal_layers_keep_lengths_up_to_their_gain():
+    net = MLP(64, (64, 32), 8, final_gain=0.01, generator=generator())
+    for (weight, bias), gain in zip(net.layer_views(), (2**0.5, 2**0.5, 0.01), strict=True):
+        torch.testing.assert_close(weight @ weight.t(), gain**2 * torch.eye(len(weight)), atol=1e-5, rtol=0)
+        assert (bias == 0).all()
+    again = MLP(64, (64, 32), 8, final_gain=0.01, generator=generator())
+    assert torch.equal(net.flat, again.flat)
+
+
 def test_the_same_generator_gives_the_same_network():
     first, second = (MLP(3, (8,), 2, generator=generator(7)) for _ in range(2))
     assert torch.equal(first.flat, second.flat)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
-def test_numpy_forward_equals_torch(output):
-    net = MLP(3, (64, 64), 2, output=output, generator=generator())
+def test_numpy_forward_equals_torch(activation, output):
+    net = MLP(3, (64, 64), 2, activation=activation, output=output, generator=generator())
     x = np.random.default_rng(0).standard_normal((5, 3), dtype=np.float32)
     before = x.copy()
     np.testing.assert_allclose(net.numpy_forward(x), net(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
@@ -179,5 +192,9 @@ def test_polyak_moves_a_fraction_of_the_way():
 def test_impossible_networks_are_refused():
     with pytest.raises(UsageError, match="sigmoid"):
         MLP(3, (8,), 2, output="sigmoid", generator=generator())
+    with pytest.raises(UsageError, match="gelu"):
+        MLP(3, (8,), 2, activation="gelu", generator=generator())
+    with pytest.raises(UsageError, match="not both"):
+        MLP(3, (8,), 2, final_init=0.1, final_gain=0.1, generator=generator())
     with pytest.raises(UsageError, match="at least 1"):
         MLP(3, (0,), 2, generator=generator())

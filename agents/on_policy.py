@@ -1,0 +1,186 @@
+"""What PPO, A2C and REINFORCE share: the networks that act, the options they need, and advantages of a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from pydantic import Field
+from torch import Tensor
+
+from rlkit import seeding
+from rlkit.agents.observations import ObservationTensors, without_mask
+from rlkit.config import AgentConfig
+from rlkit.data.rollout import Rollout, RolloutBatch, Values
+from rlkit.nn.action_heads import action_head, action_head_reason
+from rlkit.nn.actor_critic import ActorCritic
+from rlkit.nn.mlp import Activation
+from rlkit.ops import policy_gradient as ops
+from rlkit.ops.advantages import gae
+from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
+from rlkit.spaces import observation_reason
+from rlkit.types import Array, Bools, Floats, Metrics, Obs, State, Task, Transition
+
+Schedule: TypeAlias = Literal["constant", "linear"]
+RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
+"""Keys of a transition's extras."""
+
+
+class PolicyConfig(AgentConfig):
+    """Options of the networks and of the discount; defaults are stable-baselines3's, unless a field says otherwise."""
+
+    learning_rate_schedule: Schedule = "constant"
+    """linear: falls to zero at the end of the run"""
+    gamma: float = Field(0.99, ge=0, le=1)
+    """discount factor"""
+    entropy_coefficient: float = Field(0.0, ge=0)
+    """weight of the policy's entropy, which is made larger (Mnih 2016 and PPO on Atari: 0.01)"""
+    max_grad_norm: float | None = Field(0.5, gt=0)
+    """longest gradient of both networks together; null: no limit"""
+    hidden: tuple[int, ...] = (64, 64)
+    """widths of the hidden layers, the same for policy and value (Schulman 2017)"""
+    activation: Activation = "tanh"
+    """after each hidden layer (Schulman 2017)"""
+    initial_log_std: float = 0.0
+    """logarithm of the first standard deviation of continuous actions"""
+
+
+class RolloutTensors(NamedTuple):
+    """A batch of B steps on the device."""
+
+    obs: Tensor  # [B, O]
+    action: Tensor  # [B, K] raw
+    log_prob: Tensor  # [B]
+    advantage: Tensor  # [B]
+    target: Tensor  # [B]
+    value: Tensor  # [B]
+    action_mask: Tensor | None  # [B, A]
+
+
+class Stored(NamedTuple):
+    """One step of N environments as learning needs it."""
+
+    obs: Floats  # [N, O]
+    action: Array  # [N, K] raw
+    log_prob: Floats  # [N]
+    reward: Floats  # [N]
+    next_obs: Floats  # [N, O]
+    terminated: Bools  # [N]
+    truncated: Bools  # [N]
+    action_mask: Bools | None  # [N, A]
+
+
+class OnPolicyActor:
+    """Networks of policy and value that act on the observations of a task."""
+
+    def __init__(self, config: PolicyConfig, task: Task) -> None:
+        self.device = torch.device(task.device)
+        self._prepare = ObservationTensors(task.observation_space, "mlp", self.device)
+        self.obs_size = self._prepare.shape[0]
+        self.head = action_head(task.action_space)
+        self._is_box = isinstance(task.action_space, spaces.Box)
+        self.network = ActorCritic(
+            self.obs_size, config.hidden, self.head,
+            activation=config.activation, log_std=config.initial_log_std,
+            generator=seeding.torch_generator(task.seed, "weights"), device=self.device,
+        )  # fmt: skip
+
+    @staticmethod
+    def supports(task: Task) -> str | None:
+        """None for actions with a distribution and observations that flatten into a vector, else the reason."""
+        reason = action_head_reason(task.action_space)
+        return reason or observation_reason(without_mask(task.observation_space))
+
+    def act(
+        self, obs: Obs, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None
+    ) -> tuple[Array, Mapping[str, Array]]:
+        """Actions [N, *A] drawn from the policy, or its best; extras hold the raw ones and their log-probabilities."""
+        mask = None if self._is_box else action_mask
+        action, raw, log_prob = self.network.act(self._prepare.array(obs), rng if explore else None, mask)
+        return action, {} if log_prob is None else {RAW_ACTION: raw, LOG_PROB: log_prob}
+
+    def stored(self, step: Transition) -> Stored:
+        """What learning keeps of a step whose actions this actor drew."""
+        prepare, extras = self._prepare.array, step.extras
+        mask = None if self._is_box else step.action_mask
+        return Stored(
+            prepare(step.obs), extras[RAW_ACTION], extras[LOG_PROB], step.reward,
+            prepare(step.next_obs), step.terminated, step.truncated, mask,
+        )  # fmt: skip
+
+    def rollout(self, length: int, task: Task) -> Rollout:
+        """An empty rollout; as small as possible for an agent that only acts."""
+        steps, head = (length if task.total_steps else 1), self.head
+        return Rollout(steps, task.num_envs, self.obs_size, head.raw_size, head.raw_dtype, head.size)
+
+    def batch(self, rollout: Rollout, gamma: float, gae_lambda: float, values: Values | None = None) -> RolloutBatch:
+        """A rollout with its advantages, and targets that are advantages plus `values`, by default the network's."""
+        found = rollout.evaluate(values or self.network.values)
+        ends = (found.terminated, found.truncated)
+        advantage = gae(found.reward, found.value, found.next_value, *ends, gamma=gamma, lambda_=gae_lambda)
+        return rollout.batch(found.value, advantage)
+
+    def tensors(self, batch: RolloutBatch) -> RolloutTensors:
+        """The batch on the device."""
+        send = self._on_device
+        mask = None if batch.action_mask is None else send(batch.action_mask)
+        return RolloutTensors(
+            send(batch.obs), send(batch.action), send(batch.log_prob), send(batch.advantage),
+            send(batch.target), send(batch.value), mask,
+        )  # fmt: skip
+
+    def _on_device(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def policy_state(self) -> State:
+        """Weights of the policy and log stds."""
+        return {"policy": self.network.policy.flat, "log_std": self.network.log_std}
+
+    def load_policy_state(self, state: State) -> None:
+        """Restore `policy_state`."""
+        with torch.no_grad():
+            self.network.policy.flat.copy_(state["policy"])
+            self.network.log_std.copy_(state["log_std"])
+
+    def value_state(self) -> Tensor:
+        """Weights of the value network."""
+        return self.network.value.flat
+
+    def load_value_state(self, state: Tensor) -> None:
+        """Restore `value_state`."""
+        with torch.no_grad():
+            self.network.value.flat.copy_(state)
+
+    def mean_std(self) -> dict[str, float]:
+        """`train/std`, the mean standard deviation of continuous actions; nothing for discrete ones."""
+        return {"train/std": float(self.network.log_std.detach().exp().mean())} if self._is_box else {}
+
+
+def policy_gradient_step(
+    network: ActorCritic, batch: RolloutTensors, advantage: Tensor, value_coefficient: float, entropy_coefficient: float
+) -> tuple[Metrics, Tensor]:
+    """Losses of A2C and REINFORCE, and the gradient of their weighted sum in the layout of `network.flat`."""
+    trace = network.trace(batch.obs, batch.action, batch.action_mask)
+    policy_loss = ops.policy_gradient_loss(trace.distribution.log_prob, advantage)
+    value_loss = ops.value_loss(trace.value, batch.target)
+    entropy = trace.distribution.entropy.mean()
+
+    gradient = trace.gradient(
+        ops.policy_gradient_loss_gradient(advantage),
+        -entropy_coefficient / len(advantage),
+        ops.value_loss_gradient(trace.value, batch.target).mul_(value_coefficient),
+    )
+    losses = torch.stack((policy_loss, value_loss, -entropy)).tolist()
+    return dict(zip(("train/policy_loss", "train/value_loss", "train/entropy_loss"), losses, strict=True)), gradient
+
+
+def scheduled(schedule: Schedule, initial: float, env_steps: int, total_steps: int) -> float:
+    """A learning rate or clip range after `env_steps` of `total_steps`.
+
+    >>> scheduled("linear", 0.2, 75, 100)
+    0.05
+    """
+    return scheduled_step_size(STEP_SIZE_KINDS.index(schedule), initial, 1.0, total_steps, 1, env_steps)

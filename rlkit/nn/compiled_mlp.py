@@ -1,0 +1,154 @@
+"""A small perceptron in compiled code: its forward and backward pass over the memory of its flat parameters.
+
+With layers of about a hundred units numpy and torch spend more time between the matrix products than in them: one
+observation through 120 and 84 units takes 1.7 us here and 7.6 us through numpy. From `WIDEST` units on, torch's
+products are the faster ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  # numba multiplies with it: load it before a run limits BLAS threads
+from numba.core import config as numba_config
+
+WIDEST = 128
+"""Units of the widest layer for which this is faster."""
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """The function in machine code, kept on disk where there is a place for it."""
+    options: Any = {"nogil": True, "error_model": "numpy"}
+    before = _NUMBA.CACHE_DIR
+    _NUMBA.CACHE_DIR = str(_CACHE)
+    try:
+        return numba.njit(function, cache=True, **options)
+    except (RuntimeError, OSError) as error:  # nowhere to write
+        logging.getLogger(__name__).warning("compiled code is not kept (%s); every process compiles again", error)
+        return numba.njit(function, **options)
+    finally:
+        _NUMBA.CACHE_DIR = before
+
+
+def _cache_folder() -> Path:
+    """A folder for each version of the compiled modules here: numba itself watches only the file of the caller."""
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("compiled_*.py")))
+    home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "rlkit" / f"numba-nn-{hashlib.sha256(sources).hexdigest()[:16]}"
+
+
+_NUMBA: Any = numba_config
+_CACHE = _cache_folder()
+
+
+@compiled
+def forward(flat, widths, x, memory, tanh):  # type: ignore[no-untyped-def]
+    """Outputs [B, out]; every layer's activations stay in `memory`, one after the other.
+
+    `tanh` tells the hidden layers' activation, else it is ReLU.
+    """
+    rows, layers, at, used = len(x), len(widths) - 1, 0, 0
+    for layer in range(layers):
+        fan_in, fan_out = widths[layer], widths[layer + 1]
+        weight = flat[at : at + fan_in * fan_out].reshape(fan_out, fan_in)
+        bias = flat[at + fan_in * fan_out : at + fan_in * fan_out + fan_out]
+        y = memory[used : used + rows * fan_out].reshape(rows, fan_out)
+        np.dot(x, weight.T, y)
+        is_relu = layer < layers - 1 and not tanh
+        lowest = np.float32(0.0) if is_relu else np.float32(-np.inf)
+        for row in range(rows):
+            for unit in range(fan_out):
+                y[row, unit] = max(y[row, unit] + bias[unit], lowest)
+        if tanh and layer < layers - 1:
+            take_tanh(memory[used : used + rows * fan_out])
+        at += fan_out * (fan_in + 1)
+        used += rows * fan_out
+        x = y
+    return x
+
+
+@compiled
+def backward(flat, widths, x, memory, by_output, scratch, gradient, tanh):  # type: ignore[no-untyped-def]
+    """Write `gradient`, laid out like `flat`, for the gradient [B, out] by the outputs that `forward` left in `memory`.
+
+    `scratch` has two rows of B times the widest layer; `by_output` may lie in row (layers - 1) % 2.
+    """
+    rows, layers = len(x), len(widths) - 1
+    at, used = len(flat), len(memory)
+    for layer in range(layers - 1, -1, -1):
+        fan_in, fan_out = widths[layer], widths[layer + 1]
+        at -= fan_out * (fan_in + 1)
+        used -= rows * fan_out
+        inputs = x if layer == 0 else memory[used - rows * fan_in : used].reshape(rows, fan_in)
+        np.dot(by_output.T, inputs, gradient[at : at + fan_in * fan_out].reshape(fan_out, fan_in))
+        by_bias = gradient[at + fan_in * fan_out : at + fan_in * fan_out + fan_out]
+        by_bias[:] = 0.0
+        for row in range(rows):
+            for unit in range(fan_out):
+                by_bias[unit] += by_output[row, unit]
+        if layer > 0:
+            by_input = scratch[(layer - 1) % 2][: rows * fan_in].reshape(rows, fan_in)
+            np.dot(by_output, flat[at : at + fan_in * fan_out].reshape(fan_out, fan_in), by_input)
+            _through_activation(by_input, inputs, tanh)
+            by_output = by_input
+
+
+@compiled
+def _through_activation(by_input, activations, tanh):  # type: ignore[no-untyped-def]
+    rows, units = by_input.shape
+    one = np.float32(1.0)
+    for row in range(rows):
+        for unit in range(units):
+            y = activations[row, unit]
+            if tanh:
+                by_input[row, unit] *= one - y * y
+            elif y <= 0.0:
+                by_input[row, unit] = 0.0
+
+
+@compiled
+def take_tanh(x):  # type: ignore[no-untyped-def]
+    """Take tanh of a float32 vector in place, within 2e-7, in a loop that the compiler turns into vectors.
+
+    tanh |x| = (1 - t) / (1 + t) with t = exp(-2 |x|) = 2^k exp(f), where f lies within ± log(2) / 2.
+    """
+    per_octave, octave = np.float32(-2.0 / math.log(2.0)), np.float32(math.log(2.0))
+    half, one, largest = np.float32(0.5), np.float32(1.0), np.float32(40.0)
+    for i in range(len(x)):
+        z = per_octave * min(abs(x[i]), largest)
+        k = np.floor(z + half)
+        f = octave * (z - k)
+        series = one + f / np.float32(7.0)  # the exponential's, by Horner's rule
+        series = one + f * series / np.float32(6.0)
+        series = one + f * series / np.float32(5.0)
+        series = one + f * series / np.float32(4.0)
+        series = one + f * series / np.float32(3.0)
+        series = one + f * series * half
+        series = one + f * series
+        power = np.int32((np.int32(k) + 127) << 23).view(np.float32)  # 2^k, written into the exponent's bits
+        t = series * power
+        x[i] = math.copysign((one - t) / (one + t), x[i])
+
+
+@compiled
+def adam_step(flat, gradient, mean, square, steps, learning_rate, beta1, beta2, eps, max_norm):  # type: ignore[no-untyped-def]
+    """One step of Adam (Kingma and Ba 2015) against the gradient, shortened to `max_norm`."""
+    scale = np.float32(min(1.0, max_norm / (math.sqrt(np.dot(gradient, gradient)) + 1e-6)))
+    keep_mean, keep_square = np.float32(beta1), np.float32(beta2)
+    new_mean, new_square = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
+    step = np.float32(learning_rate / (1.0 - beta1**steps))
+    correction = np.float32(math.sqrt(1.0 - beta2**steps))
+    small = np.float32(eps)
+    for i in range(len(flat)):
+        slope = gradient[i] * scale
+        mean[i] = keep_mean * mean[i] + new_mean * slope
+        square[i] = keep_square * square[i] + new_square * slope * slope
+        flat[i] -= step * mean[i] / (np.sqrt(square[i]) / correction + small)
