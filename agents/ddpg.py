@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, Tensors
+from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, Tensors, joined
 from rlkit.data.replay import Batch
 from rlkit.nn.mlp import MLP
 from rlkit.nn.optim import Adam
@@ -118,10 +118,10 @@ class DDPG(OffPolicyAgent):
     @torch.inference_mode()
     def critic_gradient(self, batch: Tensors) -> tuple[Tensor, Tensor]:
         """Loss against y = r + γ Q'(s', μ'(s')) (equations 4 and 5), and its gradient by the critic's weights."""
-        next_value = self.target_critic(_joined(batch.next_obs, self.target_actor(batch.next_obs)))
+        next_value = self.target_critic(joined(batch.next_obs, self.target_actor(batch.next_obs)))
         target = td_target(batch.reward, batch.discount, next_value.squeeze(1))
 
-        critic = self.critic.trace(_joined(batch.obs, batch.action))
+        critic = self.critic.trace(joined(batch.obs, batch.action))
         value = critic.output.squeeze(1)  # [B]
         gradient = critic.weight_gradient(dpg.critic_loss_gradient(value, target)[:, None])
         return dpg.critic_loss(value, target), gradient
@@ -130,13 +130,9 @@ class DDPG(OffPolicyAgent):
     def actor_gradient(self, batch: Tensors) -> tuple[Tensor, Tensor]:
         """Minus the mean of Q(s, μ(s)), and its gradient by the actor's weights: ∇_a Q times ∇_θ μ (equation 6)."""
         actor = self.actor.trace(batch.obs)
-        critic = self.critic.trace(_joined(batch.obs, actor.output))
+        critic = self.critic.trace(joined(batch.obs, actor.output))
         value = critic.output.squeeze(1)  # [B]
 
         by_input = critic.input_gradient(dpg.deterministic_policy_loss_gradient(value)[:, None])
         by_action = by_input[:, self.obs_size :]  # [B, A]
         return dpg.deterministic_policy_loss(value), actor.weight_gradient(by_action)
-
-
-def _joined(obs: Tensor, action: Tensor) -> Tensor:
-    return torch.cat((obs, action), dim=1)

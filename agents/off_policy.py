@@ -1,7 +1,7 @@
 """What the off-policy actor-critics share (DDPG, TD3, SAC, TQC, CrossQ): everything around their one update.
 
-Observations as vectors, actions in [-1, 1], replay, a uniformly random warm-up, noise to explore with, when an update is
-due, and the state of all of it. An agent adds its networks, how it acts and `learn`.
+Observations as vectors, actions in [-1, 1], replay, a uniformly random warm-up, noise to explore with, when an update
+is due, and the state of all of it. An agent adds its networks, how it acts and `learn`.
 """
 
 from __future__ import annotations
@@ -140,12 +140,17 @@ class OffPolicyAgent(ABC):
             self._updates_due += self._update_to_data_ratio * self._num_envs
 
     def update(self) -> Metrics:
-        """As many updates as are due; the metrics of the last."""
-        metrics: Metrics = {}
+        """As many updates as are due; the latest of each metric."""
+        metrics: dict[str, float] = {}
         while self._updates_due >= 1.0:
             self._updates_due -= 1.0
-            metrics = self.learn(self.replay.sample(self._batch_size, self.rng))
+            metrics |= self.learn(self.replay.sample(self._batch_size, self.rng))
         return metrics
+
+    def normal_noise(self, rows: int) -> Tensor:
+        """Standard normal noise [B, A] for an update, from the generator that checkpoints keep."""
+        noise = self.rng.standard_normal((rows, self.action_size), dtype=np.float32)
+        return torch.from_numpy(noise).to(self.device)
 
     def tensors(self, batch: Batch) -> Tensors:
         """The batch on the agent's device, observations as vectors."""
@@ -184,6 +189,11 @@ class OffPolicyAgent(ABC):
         self.rng.bit_generator.state = state["rng"]
         self._env_steps = state["env_steps"]
         self._updates_due = state["updates_due"]
+
+
+def joined(obs: Tensor, action: Tensor) -> Tensor:
+    """What a critic takes, [B, O + A]."""
+    return torch.cat((obs, action), dim=1)
 
 
 class ExplorationNoise:

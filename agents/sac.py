@@ -1,0 +1,166 @@
+"""Soft actor-critic (Haarnoja et al. 2018b, https://arxiv.org/abs/1812.05905).
+
+A stochastic actor climbs the value plus α times its own entropy; two critics learn from y = r + γ (min_i Q'_i(s', a') -
+α log π(a'|s')) (equations 3, 5 and 9), and α holds the entropy at a target (equation 18). Actions are Gaussian,
+squashed by tanh (appendix C).
+
+Deviations from the paper
+- α learns by its logarithm, as in the authors' code, so that it stays positive; `temperature` fixes it.
+- log σ is clamped to [-20, 2], as in the authors' code.
+- n-step returns and more or fewer than one update a step are possible; n-step returns carry no entropy in between.
+- Truncated episodes bootstrap from the true last observation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rlkit import seeding
+from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors, joined
+from rlkit.data.replay import Batch
+from rlkit.nn.ensemble import Ensemble
+from rlkit.nn.mlp import MLP
+from rlkit.nn.optim import Adam
+from rlkit.ops import soft_actor_critic as soft
+from rlkit.ops.squashed_gaussian import (
+    HIGHEST_LOG_STD,
+    LOWEST_LOG_STD,
+    SquashedSample,
+    squashed_gaussian,
+    squashed_gaussian_gradient,
+)
+from rlkit.ops.value_learning import td_target
+from rlkit.types import Carry, Floats, Metrics, Task
+
+
+class SACConfig(OffPolicyConfig):
+    """Defaults: Haarnoja et al. 2018b, table 1, unless a field says otherwise."""
+
+    learning_rate: float = Field(3e-4, gt=0)
+    """step size of Adam for actor, critics and temperature"""
+    tau: float = Field(0.005, gt=0, le=1)
+    """fraction of the way that the target critics move with each update"""
+    temperature: float | None = Field(None, gt=0)
+    """fixed weight α of the entropy; by default it is learned"""
+    initial_temperature: float = Field(1.0, gt=0)
+    """α at the beginning, where it is learned (the authors' code)"""
+    target_entropy: float | None = None
+    """entropy in nats that a learned α aims at; by default minus the number of action dimensions"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the hidden layers of actor and critics"""
+
+
+class SAC(OffPolicyAgent):
+    """Off-policy actor-critic with a stochastic actor and twin critics."""
+
+    Config: type[SACConfig] = SACConfig
+
+    def __init__(self, config: SACConfig, task: Task) -> None:
+        super().__init__(config, task)
+        self.config = config
+        self.target_entropy = -float(self.action_size) if config.target_entropy is None else config.target_entropy
+
+        weights = seeding.torch_generator(task.seed, "weights")
+        self.actor = self._actor(weights)  # gives mean and log standard deviation
+        self.critics, self.target_critics = self._critics(weights), self._critics(weights)
+        self.target_critics.copy_from(self.critics)
+        first = config.initial_temperature if config.temperature is None else config.temperature
+        self.log_temperature = torch.tensor(math.log(first), device=self.device)
+        self.actor_optimizer = Adam(self.actor.flat, config.learning_rate)
+        self.critics_optimizer = Adam(self.critics.flat, config.learning_rate)
+        self.temperature_optimizer = Adam(self.log_temperature, config.learning_rate)
+
+        self.vectors = {
+            "actor": self.actor.flat,
+            "critics": self.critics.flat,
+            "target_critics": self.target_critics.flat,
+            "log_temperature": self.log_temperature,
+        }
+        self.optimizers = {
+            "actor": self.actor_optimizer,
+            "critics": self.critics_optimizer,
+            "temperature": self.temperature_optimizer,
+        }
+
+    def _actor(self, weights: torch.Generator) -> MLP:
+        return MLP(self.obs_size, self.config.hidden, 2 * self.action_size, generator=weights).to(self.device)
+
+    def _critics(self, weights: torch.Generator) -> Ensemble:
+        inputs = self.obs_size + self.action_size
+        critics = (MLP(inputs, self.config.hidden, 1, generator=weights) for _ in range(2))
+        return Ensemble([critic.to(self.device) for critic in critics])
+
+    def unit_action(
+        self, features: Floats, carry: Carry, *, explore: bool, rng: np.random.Generator
+    ) -> tuple[Floats, Carry]:
+        """A drawn action where `explore`, else tanh of the mean."""
+        before, log_std = np.split(self.actor.numpy_forward(features), 2, axis=1)  # of tanh, [N, A] each
+        if explore:
+            noise = rng.standard_normal(before.shape, dtype=np.float32)
+            before += np.exp(np.clip(log_std, LOWEST_LOG_STD, HIGHEST_LOG_STD)) * noise
+        return np.tanh(before), carry
+
+    @torch.inference_mode()
+    def learn(self, batch: Batch) -> Metrics:
+        """Exactly one update of critics, actor, temperature and targets."""
+        tensors, rows = self.tensors(batch), len(batch.reward)
+        temperature = self.log_temperature.exp()
+
+        critic_loss, gradient = self.critic_gradient(tensors, self.normal_noise(rows), temperature)
+        self.critics_optimizer.step(gradient)
+
+        actor_loss, gradient, log_prob = self.actor_gradient(tensors, self.normal_noise(rows), temperature)
+        self.actor_optimizer.step(gradient)
+
+        if self.config.temperature is None:
+            self.temperature_optimizer.step(soft.temperature_loss_gradient(log_prob, self.target_entropy))
+
+        self.target_critics.polyak_(self.critics, self.config.tau)
+        return {
+            "train/critic_loss": critic_loss.item(),
+            "train/actor_loss": actor_loss.item(),
+            "train/temperature": temperature.item(),
+            "train/entropy": -log_prob.mean().item(),
+        }
+
+    @torch.inference_mode()
+    def critic_gradient(self, batch: Tensors, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss against y = r + γ V(s') (equation 5), and its gradient by the critics' weights, given noise [B, A]."""
+        target = self.target(batch, noise, temperature)
+        critics = self.critics.trace(joined(batch.obs, batch.action))
+        values = critics.output.squeeze(2)  # [K, B]
+        gradient = critics.weight_gradient(soft.soft_critics_loss_gradient(values, target)[:, :, None])
+        return soft.soft_critics_loss(values, target), gradient
+
+    @torch.inference_mode()
+    def target(self, batch: Tensors, noise: Tensor, temperature: Tensor) -> Tensor:
+        """What the critics should say, [B] (equation 3 of the next state)."""
+        following = _drawn(self.actor(batch.next_obs), noise)
+        next_values = self.target_critics(joined(batch.next_obs, following.action)).squeeze(2)  # [K, B]
+        next_value = soft.soft_value(next_values, following.log_prob, temperature)
+        return td_target(batch.reward, batch.discount, next_value)
+
+    @torch.inference_mode()
+    def actor_gradient(self, batch: Tensors, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss of equation 9, its gradient by the actor's weights, and log π(a|s) [B] of the actions drawn."""
+        actor = self.actor.trace(batch.obs)
+        drawn = _drawn(actor.output, noise)
+        critics = self.critics.trace(joined(batch.obs, drawn.action))
+        values = critics.output.squeeze(2)  # [K, B]
+
+        by_value, by_log_prob = soft.soft_policy_loss_gradient(values, drawn.log_prob, temperature)
+        by_action = critics.input_gradient(by_value[:, :, None])[:, self.obs_size :]  # [B, A]
+        by_output = torch.cat(squashed_gaussian_gradient(drawn, by_action, by_log_prob), dim=1)  # [B, 2A]
+        loss = soft.soft_policy_loss(values, drawn.log_prob, temperature)
+        return loss, actor.weight_gradient(by_output), drawn.log_prob
+
+
+def _drawn(output: Tensor, noise: Tensor) -> SquashedSample:
+    """The action that the actor's output [B, 2A] and standard normal noise [B, A] make."""
+    mean, log_std = output.chunk(2, dim=1)
+    return squashed_gaussian(mean, log_std, noise)
