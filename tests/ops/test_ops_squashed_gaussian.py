@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
+from torch.nn.functional import logsigmoid
 
 from rlkit.ops.squashed_gaussian import squashed_gaussian, squashed_gaussian_gradient
 
@@ -54,8 +57,10 @@ def test_gradients_are_those_of_autograd() -> None:
     by_log_prob = torch.randn(ROWS, generator=generator, dtype=torch.float64)
 
     std = log_std.clamp(-20, 2).exp()
-    action = torch.tanh(mean + std * noise)
-    log_prob = (Normal(mean, std).log_prob(mean + std * noise) - torch.log1p(-action.square())).sum(dim=1)
+    before = mean + std * noise
+    action = torch.tanh(before)
+    volume = math.log(4) + logsigmoid(2 * before) + logsigmoid(-2 * before)  # log(1 - a²), another way round
+    log_prob = (Normal(0.0, 1.0).log_prob(noise) - log_std.clamp(-20, 2) - volume).sum(dim=1)
     loss = (action * by_action).sum() + (log_prob * by_log_prob).sum()
     right = torch.autograd.grad(loss, (mean, log_std))
 
