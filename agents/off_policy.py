@@ -45,9 +45,9 @@ class OffPolicyConfig(AgentConfig):
 
 
 class NoiseConfig(OffPolicyConfig):
-    """Of agents whose actor is deterministic, and which explore by noise."""
+    """Of agents that explore by noise on their actions."""
 
-    noise: Literal["gaussian", "ornstein-uhlenbeck"] = "gaussian"
+    noise: Literal["none", "gaussian", "ornstein-uhlenbeck"] = "gaussian"
     """kind of exploration noise"""
     noise_sigma: float = Field(0.1, ge=0)
     """scale of the noise, where actions span [-1, 1] (Lillicrap 2016: 0.2)"""
@@ -197,15 +197,15 @@ def joined(obs: Tensor, action: Tensor) -> Tensor:
 
 
 class ExplorationNoise:
-    """Noise for a deterministic actor; what it remembers lives in the carry."""
+    """Noise on actions; what it remembers lives in the carry."""
 
     def __init__(self, config: NoiseConfig, action_size: int) -> None:
         self.config = config
         self.action_size = action_size
 
     def initial_carry(self, num_envs: int) -> Carry:
-        """State of Ornstein-Uhlenbeck noise, float32 [N, A]; nothing for Gaussian noise."""
-        if self.config.noise == "gaussian":
+        """State of Ornstein-Uhlenbeck noise, float32 [N, A]; nothing for other kinds."""
+        if self.config.noise != "ornstein-uhlenbeck":
             return ()
         return np.zeros((num_envs, self.action_size), dtype=np.float32)
 
@@ -215,6 +215,8 @@ class ExplorationNoise:
 
     def added(self, unit: Floats, carry: Carry, rng: np.random.Generator) -> tuple[Floats, Carry]:
         """Actions [N, A] with noise, clipped to [-1, 1], and the next carry."""
+        if self.config.noise == "none":
+            return unit, carry
         noise, carry = self._step(unit.shape, carry, rng)
         noisy: Floats = np.clip(unit + noise, -1.0, 1.0)
         return noisy, carry

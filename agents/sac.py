@@ -7,6 +7,7 @@ squashed by tanh (appendix C).
 Deviations from the paper
 - α learns by its logarithm, as in the authors' code, so that it stays positive; `temperature` fixes it.
 - log σ is clamped to [-20, 2], as in the authors' code.
+- Noise can be added to the drawn actions (`noise`), for tasks where independent draws get nowhere.
 - n-step returns and more or fewer than one update a step are possible; n-step returns carry no entropy in between.
 - Truncated episodes bootstrap from the true last observation.
 """
@@ -14,6 +15,7 @@ Deviations from the paper
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors, joined
+from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, Tensors, joined
 from rlkit.data.replay import Batch
 from rlkit.nn.ensemble import Ensemble
 from rlkit.nn.mlp import MLP
@@ -35,14 +37,16 @@ from rlkit.ops.squashed_gaussian import (
     squashed_gaussian_gradient,
 )
 from rlkit.ops.value_learning import td_target
-from rlkit.types import Carry, Floats, Metrics, Task
+from rlkit.types import Bools, Carry, Floats, Metrics, Task
 
 
-class SACConfig(OffPolicyConfig):
+class SACConfig(NoiseConfig):
     """Defaults: Haarnoja et al. 2018b, table 1, unless a field says otherwise."""
 
     learning_rate: float = Field(3e-4, gt=0)
     """step size of Adam for actor, critics and temperature"""
+    noise: Literal["none", "gaussian", "ornstein-uhlenbeck"] = "none"
+    """noise on the drawn actions while exploring (Haarnoja 2018b: none)"""
     tau: float = Field(0.005, gt=0, le=1)
     """fraction of the way that the target critics move with each update"""
     temperature: float | None = Field(None, gt=0)
@@ -63,6 +67,7 @@ class SAC(OffPolicyAgent):
     def __init__(self, config: SACConfig, task: Task) -> None:
         super().__init__(config, task)
         self.config = config
+        self.noise = ExplorationNoise(config, self.action_size)
         self.target_entropy = -float(self.action_size) if config.target_entropy is None else config.target_entropy
 
         weights = seeding.torch_generator(task.seed, "weights")
@@ -95,15 +100,24 @@ class SAC(OffPolicyAgent):
         critics = (MLP(inputs, self.config.hidden, 1, generator=weights) for _ in range(2))
         return Ensemble([critic.to(self.device) for critic in critics])
 
+    def initial_carry(self, num_envs: int) -> Carry:
+        """State of the noise."""
+        return self.noise.initial_carry(num_envs)
+
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """Noise starts from zero in a fresh episode."""
+        return self.noise.reset_carry(carry, ended)
+
     def unit_action(
         self, features: Floats, carry: Carry, *, explore: bool, rng: np.random.Generator
     ) -> tuple[Floats, Carry]:
         """A drawn action where `explore`, else tanh of the mean."""
         before, log_std = np.split(self.actor.numpy_forward(features), 2, axis=1)  # of tanh, [N, A] each
-        if explore:
-            noise = rng.standard_normal(before.shape, dtype=np.float32)
-            before += np.exp(np.clip(log_std, LOWEST_LOG_STD, HIGHEST_LOG_STD)) * noise
-        return np.tanh(before), carry
+        if not explore:
+            return np.tanh(before), carry
+        noise = rng.standard_normal(before.shape, dtype=np.float32)
+        before += np.exp(np.clip(log_std, LOWEST_LOG_STD, HIGHEST_LOG_STD)) * noise
+        return self.noise.added(np.tanh(before), carry, rng)
 
     @torch.inference_mode()
     def learn(self, batch: Batch) -> Metrics:
@@ -154,7 +168,7 @@ class SAC(OffPolicyAgent):
         values = critics.output.squeeze(2)  # [K, B]
 
         by_value, by_log_prob = soft.soft_policy_loss_gradient(values, drawn.log_prob, temperature)
-        by_action = critics.input_gradient(by_value[:, :, None])[:, self.obs_size :]  # [B, A]
+        by_action = critics.input_gradient(by_value[:, :, None], self.obs_size)  # [B, A]
         by_output = torch.cat(squashed_gaussian_gradient(drawn, by_action, by_log_prob), dim=1)  # [B, 2A]
         loss = soft.soft_policy_loss(values, drawn.log_prob, temperature)
         return loss, actor.weight_gradient(by_output), drawn.log_prob

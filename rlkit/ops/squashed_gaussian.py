@@ -21,7 +21,7 @@ class SquashedSample(NamedTuple):
     action: Tensor  # [B, A] in [-1, 1]
     log_prob: Tensor  # [B]
     spread: Tensor  # [B, A]: σ ε
-    is_free: Tensor  # [B, A] bool: where the log standard deviation was not clamped
+    is_clamped: Tensor  # [B, A] bool: where the log standard deviation was cut
 
 
 def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> SquashedSample:
@@ -40,7 +40,7 @@ def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> SquashedS
     correction = torch.nn.functional.softplus(-2.0 * before).add_(before).sub_(math.log(2.0)).mul_(2.0)
     terms = noise.square().mul_(-0.5).sub_(clamped).add_(correction)
     log_prob = terms.sum(dim=1).sub_(0.5 * math.log(2.0 * math.pi) * mean.shape[1])
-    return SquashedSample(before.tanh_(), log_prob, spread, clamped == log_std)
+    return SquashedSample(before.tanh_(), log_prob, spread, clamped != log_std)
 
 
 def squashed_gaussian_gradient(sample: SquashedSample, by_action: Tensor, by_log_prob: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,5 +55,5 @@ def squashed_gaussian_gradient(sample: SquashedSample, by_action: Tensor, by_log
     """
     action, by_log_prob = sample.action, by_log_prob[:, None]
     by_mean = torch.addcmul(by_action, by_action * action, action, value=-1.0).addcmul_(action, by_log_prob, value=2.0)
-    by_log_std = (by_mean * sample.spread).sub_(by_log_prob).mul_(sample.is_free)
+    by_log_std = (by_mean * sample.spread).sub_(by_log_prob).masked_fill_(sample.is_clamped, 0.0)
     return by_mean, by_log_std

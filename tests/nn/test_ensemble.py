@@ -32,6 +32,7 @@ def test_outputs_and_gradients_are_those_of_the_members() -> None:
         torch.testing.assert_close(ensemble(x.detach()), trace.output, rtol=0, atol=0)
         torch.testing.assert_close(trace.weight_gradient(gradient), torch.cat(by_weights), rtol=1e-5, atol=1e-4)
         torch.testing.assert_close(trace.input_gradient(gradient), by_x, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(trace.input_gradient(gradient, 4), by_x[:, 4:], rtol=1e-5, atol=1e-5)
 
 
 def test_a_change_of_the_vector_changes_every_member() -> None:
@@ -50,6 +51,11 @@ def test_members_differ_and_targets_follow() -> None:
     torch.testing.assert_close(target.flat, half)
     target.copy_from(ensemble)
     assert torch.equal(target(torch.ones(1, 7)), outputs)
+
+
+def test_members_with_another_output_are_refused() -> None:
+    with pytest.raises(UsageError, match="'tanh'"):
+        Ensemble([MLP(7, (8,), 1, output="tanh", generator=torch.Generator())])
 
 
 def test_members_of_different_shapes_are_refused() -> None:
