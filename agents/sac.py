@@ -96,8 +96,12 @@ class SAC(OffPolicyAgent):
         return MLP(self.obs_size, self.config.hidden, 2 * self.action_size, generator=weights).to(self.device)
 
     def _critics(self, weights: torch.Generator) -> Ensemble:
+        return self.ensemble(2, 1, weights)
+
+    def ensemble(self, count: int, outputs: int, weights: torch.Generator) -> Ensemble:
+        """So many critics of observation and action with so many outputs."""
         inputs = self.obs_size + self.action_size
-        critics = (MLP(inputs, self.config.hidden, 1, generator=weights) for _ in range(2))
+        critics = (MLP(inputs, self.config.hidden, outputs, generator=weights) for _ in range(count))
         return Ensemble([critic.to(self.device) for critic in critics])
 
     def initial_carry(self, num_envs: int) -> Carry:
@@ -144,37 +148,47 @@ class SAC(OffPolicyAgent):
 
     @torch.inference_mode()
     def critic_gradient(self, batch: Tensors, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss against y = r + γ V(s') (equation 5), and its gradient by the critics' weights, given noise [B, A]."""
+        """Loss against the targets, and its gradient by the critics' weights, given noise [B, A]."""
         target = self.target(batch, noise, temperature)
         critics = self.critics.trace(joined(batch.obs, batch.action))
-        values = critics.output.squeeze(2)  # [K, B]
-        gradient = critics.weight_gradient(soft.soft_critics_loss_gradient(values, target)[:, :, None])
-        return soft.soft_critics_loss(values, target), gradient
+        loss, by_output = self.critic_loss(critics.output, target)
+        return loss, critics.weight_gradient(by_output)
 
     @torch.inference_mode()
     def target(self, batch: Tensors, noise: Tensor, temperature: Tensor) -> Tensor:
-        """What the critics should say, [B] (equation 3 of the next state)."""
-        following = _drawn(self.actor(batch.next_obs), noise)
+        """What the critics should say, y = r + γ V(s'), [B] (equation 3 of the next state)."""
+        following = drawn(self.actor(batch.next_obs), noise)
         next_values = self.target_critics(joined(batch.next_obs, following.action)).squeeze(2)  # [K, B]
         next_value = soft.soft_value(next_values, following.log_prob, temperature)
         return td_target(batch.reward, batch.discount, next_value)
 
+    def critic_loss(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of equation 5, and its gradient by the critics' outputs, [K, B, 1]."""
+        values = outputs.squeeze(2)
+        return soft.soft_critics_loss(values, target), soft.soft_critics_loss_gradient(values, target)[:, :, None]
+
+    def value(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """What the actor climbs, [B], and its gradient by the critics' outputs, [K, B, 1]."""
+        value, by_value = soft.least_value(outputs.squeeze(2))
+        return value, by_value[:, :, None]
+
     @torch.inference_mode()
     def actor_gradient(self, batch: Tensors, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss of equation 9, its gradient by the actor's weights, and log π(a|s) [B] of the actions drawn."""
+        rows = len(noise)
         actor = self.actor.trace(batch.obs)
-        drawn = _drawn(actor.output, noise)
-        critics = self.critics.trace(joined(batch.obs, drawn.action))
-        values = critics.output.squeeze(2)  # [K, B]
+        sample = drawn(actor.output, noise)
+        critics = self.critics.trace(joined(batch.obs, sample.action))
+        value, by_output = self.value(critics.output)
+        loss = soft.soft_policy_loss(value, sample.log_prob, temperature)
 
-        by_value, by_log_prob = soft.soft_policy_loss_gradient(values, drawn.log_prob, temperature)
-        by_action = critics.input_gradient(by_value[:, :, None], self.obs_size)  # [B, A]
-        by_output = torch.cat(squashed_gaussian_gradient(drawn, by_action, by_log_prob), dim=1)  # [B, 2A]
-        loss = soft.soft_policy_loss(values, drawn.log_prob, temperature)
-        return loss, actor.weight_gradient(by_output), drawn.log_prob
+        by_action = critics.input_gradient(by_output.div_(-rows), self.obs_size)  # [B, A]
+        by_log_prob = (temperature / rows).expand(rows)
+        by_actor = torch.cat(squashed_gaussian_gradient(sample, by_action, by_log_prob), dim=1)  # [B, 2A]
+        return loss, actor.weight_gradient(by_actor), sample.log_prob
 
 
-def _drawn(output: Tensor, noise: Tensor) -> SquashedSample:
+def drawn(output: Tensor, noise: Tensor) -> SquashedSample:
     """The action that the actor's output [B, 2A] and standard normal noise [B, A] make."""
     mean, log_std = output.chunk(2, dim=1)
     return squashed_gaussian(mean, log_std, noise)

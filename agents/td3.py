@@ -1,7 +1,7 @@
 """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477).
 
 DDPG with three changes against overestimated values (algorithm 1): two critics learn from the smaller of their targets,
-y = r + γ min_i Q'_i(s', ã) (equation 10); ã is the target action with clipped noise (equation 14); the actor, which
+y = r + γ min_i Q'_i(s', ã) (section 4.2); ã is the target action with clipped noise (section 5.3); the actor, which
 climbs the first critic, and all targets move at every second update only.
 
 Deviations from the paper
@@ -30,7 +30,7 @@ from rlkit.types import Bools, Carry, Floats, Metrics, State, Task
 
 
 class TD3Config(NoiseConfig):
-    """Defaults: Fujimoto et al. 2018, section 6.1 and table 3, unless a field says otherwise."""
+    """Defaults: Fujimoto et al. 2018, section 6.1, unless a field says otherwise."""
 
     learning_rate: float = Field(1e-3, gt=0)
     """step size of Adam for actor and critics (the authors' later code: 3e-4)"""
@@ -127,7 +127,7 @@ class TD3(OffPolicyAgent):
 
     @torch.inference_mode()
     def target(self, batch: Tensors, noise: Tensor) -> Tensor:
-        """What the critics should say, [B] (equations 10 and 14)."""
+        """What the critics should say, [B] (algorithm 1)."""
         config = self.config
         next_action = self.target_actor(batch.next_obs)
         next_action = dpg.smoothed_action(next_action, noise, config.target_noise, config.target_noise_clip)

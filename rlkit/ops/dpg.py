@@ -34,7 +34,7 @@ def deterministic_policy_loss_gradient(q_tm1: Tensor) -> Tensor:
 def smoothed_action(a_t: Tensor, noise: Tensor, sigma: float, clip: float) -> Tensor:
     """Target actions a' + clip(sigma * noise, -clip, clip) within [-1, 1], [B, A], for standard normal noise.
 
-    Fujimoto et al. 2018, equation 14: similar actions should have similar values.
+    Fujimoto et al. 2018, section 5.3: similar actions should have similar values.
 
     >>> smoothed_action(torch.tensor([0.0, 0.9]), torch.tensor([9.0, 1.0]), 0.2, 0.5).tolist()
     [0.5, 1.0]

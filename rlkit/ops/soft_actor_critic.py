@@ -28,16 +28,18 @@ def soft_critics_loss_gradient(q_tm1: Tensor, target_tm1: Tensor) -> Tensor:
     return (q_tm1 - target_tm1).div_(q_tm1.shape[1])
 
 
-def soft_policy_loss(q_tm1: Tensor, log_pi_tm1: Tensor, temperature: Tensor) -> Tensor:
-    """Mean of α log π(a|s) - min_i Q_i(s, a) over drawn actions, a scalar (equation 9)."""
-    return (temperature * log_pi_tm1).sub_(q_tm1.amin(dim=0)).mean()
+def least_value(q_tm1: Tensor) -> tuple[Tensor, Tensor]:
+    """min_i Q_i(s, a), [B], and its gradient by the critics' values, [K, B]: one for the least, zero for others."""
+    value, least = q_tm1.min(dim=0)
+    return value, torch.zeros_like(q_tm1).scatter_(0, least[None], 1.0)
 
 
-def soft_policy_loss_gradient(q_tm1: Tensor, log_pi_tm1: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient of `soft_policy_loss` by each value [K, B], -1/B for the least critic, and by each log π [B], α/B."""
-    rows = q_tm1.shape[1]
-    by_value = torch.zeros_like(q_tm1).scatter_(0, q_tm1.argmin(dim=0, keepdim=True), -1 / rows)
-    return by_value, (temperature / rows).expand_as(log_pi_tm1)
+def soft_policy_loss(v_tm1: Tensor, log_pi_tm1: Tensor, temperature: Tensor) -> Tensor:
+    """Mean of α log π(a|s) - Q(s, a) over drawn actions, a scalar (equation 9), given their values [B].
+
+    Its gradient is -1/B by each value and α/B by each log π(a|s).
+    """
+    return (temperature * log_pi_tm1).sub_(v_tm1).mean()
 
 
 def temperature_loss(log_temperature: Tensor, log_pi_tm1: Tensor, target_entropy: float) -> Tensor:

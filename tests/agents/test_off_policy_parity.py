@@ -1,6 +1,7 @@
-"""TD3 and SAC against stable-baselines3 from the same weights, batch and noise: losses, gradients and whole updates.
+"""TD3, SAC and TQC against stable-baselines3 and sb3-contrib: losses, gradients and whole updates.
 
-What is compared is what their own `train` computes: gradients are read where their optimisers would take their step.
+From the same weights, batch and noise. What is compared is what their own `train` computes: gradients are read where
+their optimisers would take their step.
 Their SAC adds 1e-6 inside the logarithm of its density; here it is zero, as the paper and our stable form have it.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import TQC as Sb3TQC
 from stable_baselines3 import SAC as Sb3SAC
 from stable_baselines3 import TD3 as Sb3TD3
 from stable_baselines3.common.logger import Logger
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from rlkit.agents.sac import SAC, SACConfig
 from rlkit.agents.td3 import TD3, TD3Config
+from rlkit.agents.tqc import TQC, TQCConfig
 from rlkit.data.replay import Batch
 from rlkit.nn.mlp import MLP
 from rlkit.types import Task
@@ -55,16 +58,23 @@ class Twins:
                 (self.ours.target_actor, layers(self.theirs.actor_target.mu)),
             ]
         else:
-            temperature = {} if learned_temperature else {"temperature": 0.2}
-            self.ours = SAC(SACConfig(buffer_size=1000, initial_temperature=0.4, **temperature), task)
+            options = {"buffer_size": 1000, "initial_temperature": 0.4}
+            options |= {} if learned_temperature else {"temperature": 0.2}
             ent_coef = "auto_0.4" if learned_temperature else 0.2
-            self.theirs = Sb3SAC("MlpPolicy", env, ent_coef=ent_coef, **shared)
+            if name == "sac":
+                self.ours = SAC(SACConfig.model_validate(options), task)
+                self.theirs = Sb3SAC("MlpPolicy", env, ent_coef=ent_coef, **shared)
+            else:
+                policy |= {"n_critics": 3}
+                self.ours = TQC(TQCConfig.model_validate(options | {"critics": 3, "dropped_quantiles": 4}), task)
+                self.theirs = Sb3TQC("MlpPolicy", env, ent_coef=ent_coef, top_quantiles_to_drop_per_net=4, **shared)
             self.theirs.actor.action_dist.epsilon = 0.0
             their_actor = self.theirs.actor
             self.actors = [(self.ours.actor, [*layers(their_actor.latent_pi), two_heads(their_actor)])]
+        networks = [critic.q_networks for critic in (self.theirs.critic, self.theirs.critic_target)]
         self.critics = [
-            (self.ours.critics, [layers(network) for network in self.theirs.critic.q_networks]),
-            (self.ours.target_critics, [layers(network) for network in self.theirs.critic_target.q_networks]),
+            (ensemble, [layers(network) for network in each])
+            for ensemble, each in zip((self.ours.critics, self.ours.target_critics), networks, strict=True)
         ]
         for optimizer in self.ours.optimizers.values():
             optimizer.eps = EPSILON if optimizer.parameter.dim() else optimizer.eps  # their temperature has torch's
@@ -167,7 +177,7 @@ def run_both(twins: Twins, name: str, batch: Batch, updates: int, monkeypatch: p
     return metrics
 
 
-AGENTS = [("td3", True), ("sac", True), ("sac", False)]
+AGENTS = [("td3", True), ("sac", True), ("sac", False), ("tqc", True)]
 
 
 @pytest.mark.parametrize(("name", "learned_temperature"), AGENTS)
@@ -199,7 +209,7 @@ def test_losses_and_gradients_equal_sb3_from_the_same_weights_batch_and_noise(
     assert actor_gradient[0].abs().max() > 1e-3
     for loss in ("train/actor_loss", "train/critic_loss"):
         assert metrics[loss] == pytest.approx(twins.theirs.logger.name_to_value[loss], rel=1e-6, abs=1e-6), loss
-    if name == "sac" and learned_temperature:
+    if name != "td3" and learned_temperature:
         assert found["temperature"].item() == pytest.approx(twins.theirs.log_ent_coef.grad.item(), rel=1e-6)
         assert metrics["train/temperature"] == pytest.approx(twins.theirs.logger.name_to_value["train/ent_coef"])
     else:
@@ -216,7 +226,7 @@ def test_six_whole_updates_stay_with_sb3(
     run_both(twins, name, batch, 6, monkeypatch)
     assert twins.distance() <= 1e-5
     assert (twins.ours.actor.flat - before).abs().max() > 1e-3
-    if name == "sac" and learned_temperature:
+    if name != "td3" and learned_temperature:
         assert twins.ours.log_temperature.item() == pytest.approx(twins.theirs.log_ent_coef.item(), abs=1e-6)
 
 

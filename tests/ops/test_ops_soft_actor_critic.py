@@ -23,8 +23,8 @@ def test_the_critics_loss_is_half_the_sum_of_mean_squares() -> None:
 
 
 def test_the_policy_loss_weighs_log_probability_against_the_least_value() -> None:
-    q = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
-    loss = soft.soft_policy_loss(q, torch.tensor([-1.0, 1.0]), torch.tensor(0.1))
+    value, _ = soft.least_value(torch.tensor([[1.0, 4.0], [3.0, 2.0]]))
+    loss = soft.soft_policy_loss(value, torch.tensor([-1.0, 1.0]), torch.tensor(0.1))
     torch.testing.assert_close(loss, torch.tensor(((-0.1 - 1) + (0.1 - 2)) / 2))
 
 
@@ -43,12 +43,16 @@ def test_gradients_are_those_of_autograd() -> None:
     (right,) = torch.autograd.grad(soft.soft_critics_loss(q, target), q)
     torch.testing.assert_close(soft.soft_critics_loss_gradient(q.detach(), target), right, rtol=0, atol=1e-10)
 
-    loss = (temperature * log_pi - torch.minimum(q[0], q[1])).mean()
-    torch.testing.assert_close(soft.soft_policy_loss(q, log_pi, temperature), loss, rtol=0, atol=1e-12)
-    by_value, by_log_prob = torch.autograd.grad(loss, (q, log_pi))
-    found = soft.soft_policy_loss_gradient(q.detach(), log_pi.detach(), temperature)
-    torch.testing.assert_close(found[0], by_value, rtol=0, atol=1e-10)
-    torch.testing.assert_close(found[1], by_log_prob, rtol=0, atol=1e-10)
+    least = torch.minimum(q[0], q[1])
+    (right,) = torch.autograd.grad(least.sum(), q)
+    value, by_value = soft.least_value(q.detach())
+    torch.testing.assert_close(value, least.detach(), rtol=0, atol=0)
+    torch.testing.assert_close(by_value, right, rtol=0, atol=1e-10)
+
+    value.requires_grad_()
+    by_value, by_log_prob = torch.autograd.grad(soft.soft_policy_loss(value, log_pi, temperature), (value, log_pi))
+    torch.testing.assert_close(by_value, torch.full_like(value, -1 / 50), rtol=0, atol=1e-10)
+    torch.testing.assert_close(by_log_prob, (temperature / 50).expand(50), rtol=0, atol=1e-10)
 
     (right,) = torch.autograd.grad(soft.temperature_loss(log_temperature, log_pi.detach(), -3.0), log_temperature)
     torch.testing.assert_close(soft.temperature_loss_gradient(log_pi.detach(), -3.0), right, rtol=0, atol=1e-10)
