@@ -69,8 +69,10 @@ class OffPolicyAgent(ABC):
     """Acts, stores and learns when it is due; for bounded continuous actions.
 
     A subclass fills `vectors` with the tensors that training changes and `optimizers` with their optimisers, by the
-    name that checkpoints know them under. The vector "actor" is the policy.
+    name that checkpoints know them under. Those in `policy_names` are the policy.
     """
+
+    policy_names: tuple[str, ...] = ("actor",)
 
     def __init__(self, config: OffPolicyConfig, task: Task) -> None:
         assert isinstance(task.action_space, spaces.Box)
@@ -159,17 +161,18 @@ class OffPolicyAgent(ABC):
 
     def policy_state(self) -> State:
         """The actor's weights."""
-        return {"actor": self.vectors["actor"]}
+        return {name: self.vectors[name] for name in self.policy_names}
 
     def load_policy_state(self, state: State) -> None:
         """Restore the actor's weights."""
         with torch.no_grad():
-            self.vectors["actor"].copy_(state["actor"])
+            for name in self.policy_names:
+                self.vectors[name].copy_(state[name])
 
     def training_state(self) -> State:
         """Everything else that learns, replay, counters and generator."""
         return {
-            **{name: vector for name, vector in self.vectors.items() if name != "actor"},
+            **{name: vector for name, vector in self.vectors.items() if name not in self.policy_names},
             **{f"{name}_optimizer": optimizer.state() for name, optimizer in self.optimizers.items()},
             "replay": self.replay,
             "rng": self.rng.bit_generator.state,
@@ -181,7 +184,7 @@ class OffPolicyAgent(ABC):
         """Restore what `training_state` returned."""
         with torch.no_grad():
             for name, vector in self.vectors.items():
-                if name != "actor":
+                if name not in self.policy_names:
                     vector.copy_(state[name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state(state[f"{name}_optimizer"])

@@ -116,12 +116,8 @@ class SAC(OffPolicyAgent):
         self, features: Floats, carry: Carry, *, explore: bool, rng: np.random.Generator
     ) -> tuple[Floats, Carry]:
         """A drawn action where `explore`, else tanh of the mean."""
-        before, log_std = np.split(self.actor.numpy_forward(features), 2, axis=1)  # of tanh, [N, A] each
-        if not explore:
-            return np.tanh(before), carry
-        noise = rng.standard_normal(before.shape, dtype=np.float32)
-        before += np.exp(np.clip(log_std, LOWEST_LOG_STD, HIGHEST_LOG_STD)) * noise
-        return self.noise.added(np.tanh(before), carry, rng)
+        unit = unit_draw(self.actor.numpy_forward(features), rng if explore else None)
+        return self.noise.added(unit, carry, rng) if explore else (unit, carry)
 
     @torch.inference_mode()
     def learn(self, batch: Batch) -> Metrics:
@@ -186,6 +182,15 @@ class SAC(OffPolicyAgent):
         by_log_prob = (temperature / rows).expand(rows)
         by_actor = torch.cat(squashed_gaussian_gradient(sample, by_action, by_log_prob), dim=1)  # [B, 2A]
         return loss, actor.weight_gradient(by_actor), sample.log_prob
+
+
+def unit_draw(output: Floats, rng: np.random.Generator | None) -> Floats:
+    """The action [N, A] that the actor's output [N, 2A] makes, in numpy: drawn, or without `rng` tanh of the mean."""
+    before, log_std = np.split(output, 2, axis=1)
+    if rng is not None:
+        noise = rng.standard_normal(before.shape, dtype=np.float32)
+        before += np.exp(np.clip(log_std, LOWEST_LOG_STD, HIGHEST_LOG_STD)) * noise
+    return np.tanh(before)
 
 
 def drawn(output: Tensor, noise: Tensor) -> SquashedSample:

@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "lspi": {"features": "fourier", "order": 1, "improve_every": 30},
     **dict.fromkeys(("dqn", "c51", "qr-dqn", "iqn", "munchausen-dqn", "rainbow"), DEEP_Q),
     **dict.fromkeys(("ddpg", "td3", "sac", "tqc"), DEEP_Q),
+    "crossq": DEEP_Q | {"critic_hidden": (16, 16)},
     "sb3/a2c": {"hidden": (16,)},
     "sb3/ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
     "sb3/dqn": {"hidden": (16,), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
