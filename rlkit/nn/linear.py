@@ -71,6 +71,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False) -> Te
 
 def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """Gradient [B, in] of the layer's input, given the gradient [B, out] of its output."""
+    if weight.shape[0] == 1:
+        return gradient * weight  # an outer product, a third of the time of `mm`
     if _goes_to_onednn(gradient, weight):
         return _onednn(gradient, weight.t(), None, "none")
     if _is_thin(weight):

@@ -11,36 +11,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from control_tasks import BOX, TASK, OneReward, transitions
 from gymnasium import spaces
 
 import rlkit
 from rlkit.agents.ddpg import DDPG, DDPGConfig
 from rlkit.config import AgentConfig
 from rlkit.types import Task, Transition
-
-BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
-TASK = Task(BOX, spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32)))
-
-
-class OneReward(gym.Env[Any, Any]):
-    """Reward 1 every step; after five steps the episode terminates, or is truncated."""
-
-    observation_space, action_space = BOX, spaces.Box(-1.0, 1.0, (1,), np.float32)
-
-    def __init__(self, terminates: bool) -> None:
-        self.terminates = terminates
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        self.time = 0
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action: Any) -> Any:
-        self.time += 1
-        over = self.time == 5
-        # the clock is hidden where the end is a truncation, visible where it is the task's own
-        obs = np.full(2, self.time / 5 if self.terminates else 0.0, np.float32)
-        return obs, 1.0, over and self.terminates, over and not self.terminates, {}
 
 
 def small(**options: Any) -> DDPGConfig:
@@ -57,25 +34,6 @@ def test_the_critic_finds_the_known_value_with_either_end(terminates: bool, firs
     )  # fmt: skip
     value = result.agent.critic(torch.zeros(1, 3)).item()
     assert value == pytest.approx(first_value, rel=0.1)
-
-
-def transitions(count: int, task: Task = TASK) -> list[Transition]:
-    rng = np.random.default_rng(0)
-    shape = (task.num_envs,)
-    never = np.zeros(shape, dtype=np.bool_)
-    assert isinstance(task.action_space, spaces.Box)
-    low, high = task.action_space.low, task.action_space.high
-    return [
-        Transition(
-            rng.standard_normal((*shape, 2)).astype(np.float32),
-            rng.uniform(low, high, (*shape, 2)).astype(np.float32),
-            rng.standard_normal(shape).astype(np.float32),
-            rng.standard_normal((*shape, 2)).astype(np.float32),
-            never,
-            never,
-        )
-        for _ in range(count)
-    ]
 
 
 @pytest.mark.parametrize(("ratio", "num_envs", "updates"), [(1.0, 1, 20), (1.0, 3, 60), (0.25, 1, 5), (3.0, 1, 60)])
