@@ -49,7 +49,8 @@ def rlkit_returns(task: LearningTask, seed: int, evaluation_seed: int) -> list[f
     with tempfile.TemporaryDirectory() as folder:
         result = rlkit.train(
             task.agent, task.env, total_steps=task.total_steps, run_dir=Path(folder) / "run", preset="none", seed=seed,
-            agent_config=task.settings, eval_every=0, checkpoint_every=task.total_steps, device="cpu",
+            num_envs=task.num_envs, wrap=task.wrap, agent_config=task.settings, eval_every=0,
+            checkpoint_every=task.total_steps, device="cpu",
         )  # fmt: skip
         evaluation = rlkit.evaluate(result.run_dir, episodes=task.eval_episodes, seed=evaluation_seed)
     return list(evaluation.returns)

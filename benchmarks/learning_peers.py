@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from learning_tasks import LearningTask
 
+from rlkit import registry
 
-def sb3_ddpg(task: LearningTask, env: gym.Env[Any, Any], seed: int) -> Any:
-    """stable-baselines3's DDPG with the task's settings."""
-    from stable_baselines3 import DDPG
+# rlkit's wrappers around all environments, as stable-baselines3's VecNormalize has them.
+NORMALIZERS = ("normalize-observation", "normalize-reward")
+
+
+def options_of(task: LearningTask) -> Any:
+    """The whole configuration of rlkit's agent, defaults included."""
+    return registry.config_class(registry.agent_class(task.agent))(**task.settings)
+
+
+def action_noise(config: Any, env: Any) -> Any:
+    """The exploration noise of a configuration."""
     from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-    settings = task.settings
     size = env.action_space.shape
-    mean, sigma = np.zeros(size), np.full(size, settings["noise_sigma"])
-    if settings["noise"] == "gaussian":
-        noise = NormalActionNoise(mean, sigma)
-    else:
-        noise = OrnsteinUhlenbeckActionNoise(mean, sigma, theta=settings["noise_theta"])
-    names = ("learning_rate", "gamma", "batch_size", "tau", "buffer_size", "learning_starts")
+    mean, sigma = np.zeros(size), np.full(size, config.noise_sigma)
+    if config.noise == "none":
+        return None
+    if config.noise == "gaussian":
+        return NormalActionNoise(mean, sigma)
+    return OrnsteinUhlenbeckActionNoise(mean, sigma, theta=config.noise_theta)
+
+
+def same(config: Any, *names: str) -> dict[str, Any]:
+    """Options that both libraries call by the same name."""
+    return {name: getattr(config, name) for name in names}
+
+
+def schedule(kind: str, initial: float) -> float | Callable[[float], float]:
+    """A constant, or a line that ends at zero."""
+    return initial if kind == "constant" else lambda remaining: remaining * initial
+
+
+def sb3_ddpg(task: LearningTask, env: Any, seed: int) -> Any:
+    """stable-baselines3's DDPG with the task's settings."""
+    from stable_baselines3 import DDPG
+
+    config = options_of(task)
     return DDPG(
-        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs={"net_arch": [256, 256]}, action_noise=noise,
-        **{name: settings[name] for name in names},
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs={"net_arch": list(config.hidden)},
+        action_noise=action_noise(config, env), **same(config, *OFF_POLICY, "tau", "learning_rate"),
     )  # fmt: skip
 
 
@@ -44,19 +70,114 @@ def sb3_dqn(task: LearningTask, env: gym.Env[Any, Any], seed: int) -> Any:
     )  # fmt: skip
 
 
-SB3_MODELS = {"ddpg": sb3_ddpg, "dqn": sb3_dqn}
+def sb3_ppo(task: LearningTask, env: Any, seed: int) -> Any:
+    """stable-baselines3's PPO; networks of its own initialisation, which is rlkit's too."""
+    from stable_baselines3 import PPO
+
+    config = options_of(task)
+    return PPO(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=on_policy_networks(config), n_epochs=config.epochs,
+        learning_rate=schedule(config.learning_rate_schedule, config.learning_rate),
+        clip_range=schedule(config.clip_range_schedule, config.clip_range), clip_range_vf=config.value_clip_range,
+        ent_coef=config.entropy_coefficient, vf_coef=config.value_coefficient,
+        **same(config, "n_steps", "batch_size", "gamma", "gae_lambda", "normalize_advantage", "max_grad_norm",
+               "target_kl"),
+    )  # fmt: skip
+
+
+def sb3_a2c(task: LearningTask, env: Any, seed: int) -> Any:
+    """stable-baselines3's A2C with its RMSProp."""
+    from stable_baselines3 import A2C
+
+    config = options_of(task)
+    assert config.optimizer == "rmsprop"
+    return A2C(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=on_policy_networks(config),
+        learning_rate=schedule(config.learning_rate_schedule, config.learning_rate),
+        rms_prop_eps=config.optimizer_epsilon, ent_coef=config.entropy_coefficient, vf_coef=config.value_coefficient,
+        **same(config, "n_steps", "gamma", "gae_lambda", "normalize_advantage", "max_grad_norm"),
+    )  # fmt: skip
+
+
+def on_policy_networks(config: Any) -> dict[str, Any]:
+    """Separate networks for policy and value."""
+    from torch import nn
+
+    activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[config.activation]
+    return {
+        "net_arch": list(config.hidden), "activation_fn": activation, "log_std_init": config.initial_log_std,
+    }  # fmt: skip
+
+
+def sb3_td3(task: LearningTask, env: Any, seed: int) -> Any:
+    """stable-baselines3's TD3, one update a step."""
+    from stable_baselines3 import TD3
+
+    config = options_of(task)
+    return TD3(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs={"net_arch": list(config.hidden)},
+        action_noise=action_noise(config, env), train_freq=1, gradient_steps=1,
+        target_policy_noise=config.target_noise,
+        **same(config, *OFF_POLICY, "tau", "learning_rate", "policy_delay", "target_noise_clip"),
+    )  # fmt: skip
+
+
+def sb3_sac(task: LearningTask, env: Any, seed: int) -> Any:
+    """stable-baselines3's SAC, one update a step."""
+    from stable_baselines3 import SAC
+
+    config = options_of(task)
+    learned = f"auto_{config.initial_temperature}"
+    return SAC(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs={"net_arch": list(config.hidden)},
+        action_noise=action_noise(config, env), train_freq=1, gradient_steps=1,
+        ent_coef=learned if config.temperature is None else config.temperature,
+        **same(config, *OFF_POLICY, "tau", "learning_rate"),
+    )  # fmt: skip
+
+
+OFF_POLICY = ("gamma", "batch_size", "buffer_size", "learning_starts")
+SB3_MODELS = {"ddpg": sb3_ddpg, "dqn": sb3_dqn, "ppo": sb3_ppo, "a2c": sb3_a2c, "td3": sb3_td3, "sac": sb3_sac}
 
 
 def sb3_returns(task: LearningTask, seed: int, evaluation_seed: int) -> list[float]:
     """Train stable-baselines3's algorithm; return its evaluation returns."""
     import torch
     from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.monitor import Monitor
 
     torch.set_num_threads(1)
-    model = SB3_MODELS[task.agent](task, gym.make(task.env), seed)
+    model = SB3_MODELS[task.agent](task, training_env(task, seed), seed)
     model.learn(task.total_steps)
-    eval_env = Monitor(gym.make(task.env))
-    eval_env.reset(seed=evaluation_seed)
-    returns, _ = evaluate_policy(model, eval_env, task.eval_episodes, return_episode_rewards=True)
+    env = evaluation_env(task, model, evaluation_seed)
+    returns, _ = evaluate_policy(model, env, task.eval_episodes, return_episode_rewards=True)
     return [float(value) for value in returns]
+
+
+def training_env(task: LearningTask, seed: int) -> Any:
+    """The environments of a task, normalised where it says so."""
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    if task.num_envs == 1 and not task.wrap:
+        return gym.make(task.env)
+    env = make_vec_env(task.env, n_envs=task.num_envs, seed=seed)
+    if not task.wrap:
+        return env
+    assert set(task.wrap) <= set(NORMALIZERS), task.wrap
+    obs, reward = (name in task.wrap for name in NORMALIZERS)
+    return VecNormalize(env, norm_obs=obs, norm_reward=reward, gamma=options_of(task).gamma)
+
+
+def evaluation_env(task: LearningTask, model: Any, seed: int) -> Any:
+    """One fresh environment with the statistics of training, rewards as they are."""
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    env = DummyVecEnv([lambda: Monitor(gym.make(task.env))])
+    env.seed(seed)
+    trained = model.get_vec_normalize_env()
+    if trained is None:
+        return env
+    normalised = VecNormalize(env, training=False, norm_obs=trained.norm_obs, norm_reward=False)
+    normalised.obs_rms = trained.obs_rms
+    return normalised

@@ -21,6 +21,8 @@ class LearningTask:
     eval_episodes: int
     settings: dict[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()  # what else the environment is made of
+    num_envs: int = 1
+    wrap: tuple[str, ...] = ()
     beside: tuple[str, str] | None = None  # task and library of the peer's runs, where it is not this task's
 
 
@@ -67,16 +69,39 @@ TASKS = {
 }  # fmt: skip
 
 
-def of_preset(name: str, beside: tuple[str, str]) -> LearningTask:
-    """What rlkit's preset of this name says, compared with the runs of another task and library."""
+PACKAGES = {"LunarLander-v3": ("box2d",), "BipedalWalker-v3": ("box2d",), "HalfCheetah-v5": ("mujoco",),
+            "Hopper-v5": ("mujoco",)}  # fmt: skip
+
+
+def of_preset(
+    name: str, beside: tuple[str, str] | None = None, *, total_steps: int | None = None, eval_episodes: int = 50
+) -> LearningTask:
+    """What rlkit's preset of this name says, for every library, or compared with the runs of another task."""
     preset = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     settings = {key: value for key, value in preset["agent"].items() if key != "name"}
-    extra = ("box2d",) if name.endswith("lunarlander") else ()
+    env = preset["envs"][0]
     return LearningTask(
-        preset["agent"]["name"], preset["envs"][0], preset["total_steps"], 50, settings, extra, beside
+        preset["agent"]["name"], env, total_steps or preset["total_steps"], eval_episodes, settings,
+        PACKAGES.get(env, ()), preset.get("num_envs", 1), tuple(preset.get("wrap", ())), beside,
     )  # fmt: skip
 
 
 DQN_ENVS = ("cartpole", "mountaincar", "acrobot", "lunarlander")
 TASKS |= {f"dqn_{env}_preset": of_preset(f"dqn_{env}", (f"dqn_{env}", "sb3")) for env in DQN_ENVS}
 TASKS |= {f"rainbow_{env}": of_preset(f"rainbow_{env}", (f"dqn_{env}_preset", "rlkit")) for env in DQN_ENVS}
+
+# The actor-critic family with the settings of its presets, which are rl-baselines3-zoo's where it has them.
+TASKS |= {
+    "ppo_cartpole": of_preset("ppo_cartpole"),
+    "ppo_acrobot": of_preset("ppo_acrobot"),
+    "ppo_lunarlander": of_preset("ppo_lunarlander", total_steps=500_000),
+    "ppo_pendulum": of_preset("ppo_pendulum"),
+    "a2c_cartpole": of_preset("a2c_cartpole"),
+    "td3_pendulum": of_preset("td3_pendulum"),
+    "sac_pendulum": of_preset("sac_pendulum"),
+    "td3_mountaincarcontinuous": of_preset("td3_mountaincarcontinuous"),
+    "sac_mountaincarcontinuous": of_preset("sac_mountaincarcontinuous"),
+    "td3_halfcheetah": of_preset("td3_halfcheetah", total_steps=50_000, eval_episodes=10),
+    "sac_hopper": of_preset("sac_hopper", total_steps=30_000, eval_episodes=10),
+    "td3_bipedalwalker": of_preset("td3_bipedalwalker", total_steps=300_000, eval_episodes=20),
+}

@@ -256,3 +256,38 @@ def test_tiny_measurement_ends_in_a_table(tmp_path: Path) -> None:
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert printed == (tmp_path / "table.md").read_text()
     assert set(rows(printed)) == expected
+
+
+ACTOR_CRITICS = ("ppo_cartpole", "ppo_pendulum", "a2c_cartpole", "td3_pendulum", "sac_pendulum")
+
+
+@pytest.mark.parametrize("name", [*ACTOR_CRITICS, "sac_mountaincarcontinuous", "td3_mountaincarcontinuous"])
+def test_actor_critic_tasks_give_sb3_what_they_give_rlkit(learning: ModuleType, name: str) -> None:
+    peers = importlib.import_module("learning_peers")
+    task = learning.TASKS[name]
+    ours = peers.options_of(task)
+    env = peers.training_env(task, 3)
+    theirs = peers.SB3_MODELS[task.agent](task, env, 3)
+    assert theirs.n_envs == task.num_envs
+    assert theirs.lr_schedule(1.0) == ours.learning_rate
+    common = {"gamma", "tau", "batch_size", "buffer_size", "learning_starts", "n_steps", "gae_lambda", "max_grad_norm"}
+    for option in common & set(type(ours).model_fields):
+        assert getattr(theirs, option) == getattr(ours, option), option
+    layers = [layer.out_features for layer in theirs.policy.modules() if isinstance(layer, nn.Linear)]
+    assert layers[: len(ours.hidden)] == list(ours.hidden)
+    if task.agent in ("td3", "sac"):
+        assert (theirs.action_noise is None) == (ours.noise == "none")
+        assert (theirs.train_freq.frequency, theirs.gradient_steps) == (1, 1)
+
+
+def test_normalised_tasks_are_evaluated_with_the_statistics_of_training(learning: ModuleType) -> None:
+    peers = importlib.import_module("learning_peers")
+    task = learning.TASKS["ppo_acrobot"]
+    env = peers.training_env(task, 3)
+    assert (env.norm_obs, env.norm_reward, env.gamma) == (True, True, 0.99)
+    model = peers.SB3_MODELS["ppo"](task, env, 3)
+    env.reset()
+    evaluation = peers.evaluation_env(task, model, 10_003)
+    assert evaluation.obs_rms is env.obs_rms
+    assert not evaluation.norm_reward
+    assert not evaluation.training
