@@ -57,7 +57,7 @@ def make(
     env: EnvRef | AnyVectorEnv,
     num_envs: int = 1,
     *,
-    vector: Literal["serial", "process"] = "serial",
+    vector: Literal["serial", "process", "compiled"] = "serial",
     wrappers: Sequence[Wrapper | WrapperSpec] = (),
     env_kwargs: Mapping[str, Any] | None = None,
     timeout: float = 60.0,
@@ -68,7 +68,8 @@ def make(
         env: Gymnasium id, `module:EnvId-v0`, `path/to/file.py:ClassName`, a class or function that builds an
             environment, or a gymnasium vector environment.
         num_envs: Parallel environments; 1 or its own number for a vector environment.
-        vector: `serial` in this process, or `process`, which pays off only for steps slower than about 1 ms.
+        vector: `serial` in this process; `process`, which pays off only for steps slower than about 1 ms; or
+            `compiled`, all rows in one call of machine code, for `rlkit.envs.classic_vector.CLASSICS` alone.
         wrappers: Innermost first; those of level `vector` come last.
         env_kwargs: Arguments of the environment's constructor.
         timeout: Seconds one step may take in a process.
@@ -87,8 +88,11 @@ def make(
     else:
         if num_envs < 1:
             raise UsageError(f"num_envs is {num_envs}, it must be at least 1")
-        factories = [EnvFactory(env, inner, dict(env_kwargs or {}))] * num_envs
-        made = _built(factories, vector, timeout)
+        if vector == "compiled":
+            made = _in_machine_code(env, num_envs, inner, env_kwargs)
+        else:
+            factories = [EnvFactory(env, inner, dict(env_kwargs or {}))] * num_envs
+            made = _built(factories, vector, timeout)
     for wrap in outer:
         made = wrap(made)
     return made
@@ -109,7 +113,15 @@ def _built(factories: Sequence[EnvFactory], vector: str, timeout: float) -> Vect
         return SerialVectorEnv(factories)
     if vector == "process":
         return ProcessVectorEnv(factories, timeout)
-    raise UsageError(f"vector is {vector!r}, allowed: serial, process")
+    raise UsageError(f"vector is {vector!r}, allowed: serial, process, compiled")
+
+
+def _in_machine_code(
+    env: EnvRef, num_envs: int, inner: Sequence[object], env_kwargs: Mapping[str, Any] | None
+) -> VectorEnv:
+    from rlkit.envs.classic_vector import ClassicVectorEnv, classic_id  # with numba, which takes a moment
+
+    return ClassicVectorEnv(classic_id(env, inner, env_kwargs), num_envs)
 
 
 def _around_vector_env(

@@ -41,8 +41,8 @@ class RunOptions(Options):
     """environment steps of the whole run"""
     num_envs: int = Field(1, ge=1)
     """parallel environments"""
-    vector: Literal["serial", "process"] = "serial"
-    """step the environments in this process, or each in its own"""
+    vector: Literal["serial", "process", "compiled"] = "serial"
+    """step the environments one by one, each in its own process, or all in one call (gymnasium's classic control)"""
     seed: int = Field(0, ge=0)
     """seed of every random stream of the run"""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -167,6 +167,7 @@ def test_killed_at_ten_random_moments_it_resumes_to_the_same_bits(tmp_path: Path
             ["ddpg", "--env", "Pendulum-v1", "--num-envs", "3", "--agent.n-step", "3"], id="three-envs-n-step"
         ),
         pytest.param(["ddpg", "--env", "Pendulum-v1", "--num-envs", "2", "--vector", "process"], id="processes"),
+        pytest.param(["ddpg", "--env", "Pendulum-v1", "--num-envs", "2", "--vector", "compiled"], id="machine-code"),
         pytest.param(
             ["ddpg", "--env", "Pendulum-v1", "--wrap", "frame-stack:n=2", "normalize-observation", "normalize-reward"],
             id="wrappers",
