@@ -38,7 +38,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from speed_measures import calls, ddpg, dqn, off_policy
+from speed_measures import calls, ddpg, dqn, off_policy, ppo
 from speed_measures.cleanrl import git
 from speed_measures.job import Job
 from speed_table import Record, label, shown, table
@@ -49,6 +49,7 @@ ENVS = {
     "td3": ("HalfCheetah-v5",),
     "sac": ("HalfCheetah-v5",),
     "dqn": ("CartPole-v1",),
+    "ppo": ("CartPole-v1",),
 }
 
 # By kind of work and library; rlkit is the one that the others are compared with. Training is measured per environment.
@@ -57,10 +58,25 @@ MEASURES: Mapping[str, Mapping[str, Callable[[Job, Path], float]]] = {
     "td3": {"rlkit": off_policy.td3_rlkit, "sb3": off_policy.td3_sb3},
     "sac": {"rlkit": off_policy.sac_rlkit, "sb3": off_policy.sac_sb3},
     "dqn": {"rlkit": dqn.dqn_rlkit, "sb3": dqn.dqn_sb3, "cleanrl": dqn.dqn_cleanrl, "sbx": dqn.dqn_sbx},
+    "ppo": {
+        "rlkit": ppo.ppo_rlkit,
+        "rlkit-compiled-envs": ppo.ppo_rlkit_compiled,
+        "sb3": ppo.ppo_sb3,
+        "cleanrl": ppo.ppo_cleanrl,
+        "sbx": ppo.ppo_sbx,
+    },
     "acting": {"rlkit": calls.acting_rlkit, "torch": calls.acting_torch, "torch-tensors": calls.acting_torch_tensors},
     "sampling": {"rlkit": calls.sampling_rlkit, "sb3": calls.sampling_sb3},
 }
-DEFAULT_STEPS = {"ddpg": 3_000, "td3": 3_000, "sac": 3_000, "dqn": 20_000, "acting": 20_000, "sampling": 20_000}
+DEFAULT_STEPS = {
+    "ddpg": 3_000,
+    "td3": 3_000,
+    "sac": 3_000,
+    "dqn": 20_000,
+    "ppo": 100_000,
+    "acting": 20_000,
+    "sampling": 20_000,
+}
 GIVEN_BY_USER = {
     "cleanrl": "CleanRL is left out: give --cleanrl DIR, a checkout of github.com/vwxyzjn/cleanrl",
     "sbx": "sbx is left out: give --sbx PYTHON, an interpreter that can import sbx (pip install sbx-rl tensorboard)",

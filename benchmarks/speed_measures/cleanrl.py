@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,12 @@ INFO_PATCHES = (
     ('in infos["final_info"]:', 'in [{"episode": {k: v[0] for k, v in infos["final_info"]["episode"].items()}}]:'),
     ('infos["final_observation"]', 'infos["final_obs"]'),
 )
+# The same for several environments; the script does not look at the final observation.
+INFOS_PATCH = (
+    'in infos["final_info"]:',
+    """in [{"episode": {k: v[i] for k, v in infos["final_info"]["episode"].items()}}
+                             for i in np.flatnonzero(infos["_final_info"])]:""",
+)
 
 
 @dataclass(frozen=True)
@@ -29,30 +35,42 @@ class Script:
 
     name: str
     end_of_env_list: str
+    info_patches: tuple[tuple[str, str], ...] = INFO_PATCHES
+    needs_buffers: bool = True
 
     @property
     def patches(self) -> tuple[tuple[str, str], ...]:
         """What stands in the script, and what must stand there."""
         before = self.end_of_env_list.partition("]")[0]
-        return (self.end_of_env_list, before + SAME_STEP), *INFO_PATCHES
+        return (self.end_of_env_list, before + SAME_STEP), *self.info_patches
 
 
 DDPG = Script("cleanrl/ddpg_continuous_action.py", "capture_video, run_name)])")
 DQN = Script("cleanrl/dqn.py", "for i in range(args.num_envs)]\n    )")
+PPO = Script("cleanrl/ppo.py", "for i in range(args.num_envs)],\n    )", (INFOS_PATCH,), needs_buffers=False)
 
 
-def run_cleanrl(script: Script, job: Job, folder: Path, options: Mapping[str, object]) -> float:
+def run_cleanrl(
+    script: Script,
+    job: Job,
+    folder: Path,
+    options: Mapping[str, object],
+    flags: Sequence[str] = (),
+    total_steps: int | None = None,
+) -> float:
     """Run a script, written to a temporary folder; seconds between the marks."""
     assert job.cleanrl is not None
     checkout = Path(job.cleanrl)
     files = {script.name: patched(script, cleanrl_source(checkout, script.name))}
-    files[BUFFERS] = cleanrl_source(checkout, BUFFERS)
+    if script.needs_buffers:
+        files[BUFFERS] = cleanrl_source(checkout, BUFFERS)
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    given = {**options, "env_id": register_clocked_env(job), "total_timesteps": job.total_steps, "seed": job.seed}
+    steps = job.total_steps if total_steps is None else total_steps
+    given = {**options, "env_id": register_clocked_env(job), "total_timesteps": steps, "seed": job.seed}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-    sys.argv = [script.name, *arguments, "--no-cuda"]
+    sys.argv = [script.name, *arguments, *flags, "--no-cuda"]
     sys.path.insert(0, str(folder))
     runpy.run_path(str(folder / script.name), run_name="__main__")
     return clocked_seconds(job)

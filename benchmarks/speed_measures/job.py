@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium as gym
 
 WARM_UP = 1_000  # random env steps before learning, or calls before the clock starts
-# Env steps; dqn: when everything has been compiled that will be.
-CLOCK_STARTS_AFTER = {"ddpg": WARM_UP, "td3": WARM_UP, "sac": WARM_UP, "dqn": 2_000}
+# Env steps; dqn: when everything has been compiled that will be; ppo: of each environment, eight rollouts.
+CLOCK_STARTS_AFTER = {"ddpg": WARM_UP, "td3": WARM_UP, "sac": WARM_UP, "dqn": 2_000, "ppo": 1_024}
 
 
 @dataclass(frozen=True)
