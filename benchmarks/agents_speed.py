@@ -38,7 +38,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from speed_measures import calls, ddpg, dqn, off_policy, ppo
+from speed_measures import calls, dqn, off_policy, ppo
 from speed_measures.cleanrl import git
 from speed_measures.job import Job
 from speed_table import Record, label, shown, table
@@ -52,11 +52,12 @@ ENVS = {
     "ppo": ("CartPole-v1",),
 }
 
+OFF_POLICY = {"rlkit": off_policy.by_rlkit, "sb3": off_policy.by_sb3, "sbx": off_policy.by_sbx}
 # By kind of work and library; rlkit is the one that the others are compared with. Training is measured per environment.
 MEASURES: Mapping[str, Mapping[str, Callable[[Job, Path], float]]] = {
-    "ddpg": {"rlkit": ddpg.ddpg_rlkit, "sb3": ddpg.ddpg_sb3, "cleanrl": ddpg.ddpg_cleanrl},
-    "td3": {"rlkit": off_policy.td3_rlkit, "sb3": off_policy.td3_sb3},
-    "sac": {"rlkit": off_policy.sac_rlkit, "sb3": off_policy.sac_sb3},
+    "ddpg": {**OFF_POLICY, "cleanrl": off_policy.ddpg_cleanrl},
+    "td3": OFF_POLICY,
+    "sac": OFF_POLICY,
     "dqn": {"rlkit": dqn.dqn_rlkit, "sb3": dqn.dqn_sb3, "cleanrl": dqn.dqn_cleanrl, "sbx": dqn.dqn_sbx},
     "ppo": {
         "rlkit": ppo.ppo_rlkit,
