@@ -94,7 +94,7 @@ class ReachPoint(gym.Env[Any, Any]):
         return self._observed(), reward, False, self.time == 15, {}
 
     def compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
-        return -(np.linalg.norm(achieved - desired, axis=-1) > 0.1).astype(np.float32)
+        return -(np.linalg.norm(achieved - desired, axis=-1) > 0.05).astype(np.float32)
 
     def _observed(self) -> dict[str, Any]:
         return {"observation": np.zeros(1, np.float32), "achieved_goal": self.point, "desired_goal": self.goal}
