@@ -20,7 +20,9 @@ from torch import Tensor
 from rlkit import seeding
 from rlkit.config import AgentConfig
 from rlkit.data.flatten import ObservationFlattener
+from rlkit.data.hindsight import hindsight_replay
 from rlkit.data.replay import Batch, ReplayBuffer
+from rlkit.errors import UsageError
 from rlkit.nn.optim import Adam
 from rlkit.ops.noise import gaussian_noise, ornstein_uhlenbeck_step
 from rlkit.spaces import continuous_control_reason, from_unit, to_unit
@@ -42,6 +44,10 @@ class OffPolicyConfig(AgentConfig):
     """updates per env step"""
     n_step: int = Field(1, ge=1)
     """rewards summed before bootstrapping"""
+    her: bool = False
+    """hindsight experience replay, for environments with goals (Andrychowicz 2017)"""
+    her_goals: int = Field(4, ge=1)
+    """transitions with a goal reached later for each real one (Andrychowicz 2017, k of strategy "future")"""
 
 
 class NoiseConfig(OffPolicyConfig):
@@ -81,14 +87,7 @@ class OffPolicyAgent(ABC):
         self.obs_size, self.action_size = self.flatten.size, int(np.prod(task.action_space.shape))
         self.vectors: dict[str, Tensor] = {}
         self.optimizers: dict[str, Adam] = {}
-        self.replay = ReplayBuffer(
-            task.observation_space,
-            spaces.Box(-1.0, 1.0, (self.action_size,)),
-            config.buffer_size if task.total_steps else task.num_envs * (config.n_step + 1),
-            task.num_envs,
-            n_step=config.n_step,
-            gamma=config.gamma,
-        )
+        self.replay = _replay(config, task, self.action_size)
         self.rng = seeding.generator(task.seed, "replay")
         self._num_envs = task.num_envs
         self._low, self._high = task.action_space.low, task.action_space.high
@@ -192,6 +191,19 @@ class OffPolicyAgent(ABC):
         self.rng.bit_generator.state = state["rng"]
         self._env_steps = state["env_steps"]
         self._updates_due = state["updates_due"]
+
+
+def _replay(config: OffPolicyConfig, task: Task, action_size: int) -> ReplayBuffer:
+    """The ring of transitions; the smallest possible for an agent that only acts."""
+    actions = spaces.Box(-1.0, 1.0, (action_size,))
+    if config.her and config.n_step > 1:
+        raise UsageError(f"agent.n_step is {config.n_step}; with agent.her it must be 1")
+    if config.her and task.total_steps:
+        return hindsight_replay(task, actions, config.buffer_size, gamma=config.gamma, goals=config.her_goals)
+    capacity = config.buffer_size if task.total_steps else task.num_envs * (config.n_step + 1)
+    return ReplayBuffer(
+        task.observation_space, actions, capacity, task.num_envs, n_step=config.n_step, gamma=config.gamma
+    )
 
 
 def joined(obs: Tensor, action: Tensor) -> Tensor:

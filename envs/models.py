@@ -16,7 +16,8 @@ from rlkit.envs.restore import layers
 from rlkit.envs.vector import SerialVectorEnv
 from rlkit.errors import ModelError
 from rlkit.mdp import BlackjackDynamics, Dynamics, FiniteMDP, table_dynamics
-from rlkit.types import VectorEnv
+from rlkit.spaces import has_goals
+from rlkit.types import GoalReward, VectorEnv
 
 # Wrappers behind which the environment stays the same decision process, but for its time limit.
 _TRANSPARENT = (OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit)
@@ -56,6 +57,16 @@ def of_vector_env(envs: VectorEnv) -> tuple[FiniteMDP | None, Dynamics | None]:
     if not isinstance(envs, SerialVectorEnv):
         return None, None
     return finite_model(envs.single_env), dynamics_of(envs.single_env)
+
+
+def goal_reward_of(envs: VectorEnv) -> GoalReward | None:
+    """`compute_reward` of an environment with goals in this process, where no wrapper changes what it would see."""
+    if not isinstance(envs, SerialVectorEnv) or not has_goals(envs.single_observation_space):
+        return None
+    if not _is_plain(envs.single_env):
+        return None
+    found: GoalReward | None = getattr(envs.single_env.unwrapped, "compute_reward", None)
+    return found
 
 
 def _is_plain(env: Env) -> bool:

@@ -13,7 +13,7 @@ import gymnasium as gym
 from rlkit import registry
 from rlkit.config import RunConfig, RunOptions
 from rlkit.envs.make import make as make_env
-from rlkit.envs.models import of_vector_env
+from rlkit.envs.models import goal_reward_of, of_vector_env
 from rlkit.envs.normalize import NormalizeReward, normalizers
 from rlkit.envs.wrapper_names import WrapperSpec, env_arguments, resolve_wrapper
 from rlkit.errors import UsageError
@@ -66,6 +66,7 @@ def task_of(
         dynamics=dynamics,
         load_actor=load_actor,
         frame_stack=envs.frame_stack,
+        compute_reward=goal_reward_of(envs),
     )
 
 

@@ -59,6 +59,18 @@ def discrete_control_reason(observation_space: spaces.Space[Any], action_space: 
     return observation_reason(observation_space)
 
 
+GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+"""What observations of an environment with goals hold (gymnasium-robotics, Andrychowicz et al. 2017)."""
+
+
+def has_goals(space: spaces.Space[Any]) -> bool:
+    """Whether observations are a Dict with an achieved and a desired goal, both Boxes of one shape."""
+    if not isinstance(space, spaces.Dict) or {*space.spaces} != {*GOAL_KEYS}:
+        return False
+    achieved, desired = space["achieved_goal"], space["desired_goal"]
+    return isinstance(achieved, spaces.Box) and isinstance(desired, spaces.Box) and achieved.shape == desired.shape
+
+
 def observation_reason(space: spaces.Space[Any], name: str = "observation") -> str | None:
     """Why a space does not flatten into one vector of numbers; None if it does."""
     if isinstance(space, spaces.Dict):

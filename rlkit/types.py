@@ -30,13 +30,18 @@ Carry: TypeAlias = Any
 """What an agent remembers between two calls of `act`; `()` for agents without memory."""
 
 
+GoalReward: TypeAlias = Callable[[Array, Array, Sequence[Mapping[str, Any]]], Any]
+"""Rewards [B] for achieved goals [B, *G], desired goals [B, *G] and infos: an environment's `compute_reward`."""
+
+
 @dataclass(frozen=True)
 class Task:
     """All an agent is told when it is built; the API fills it from the environments.
 
     `total_steps` is the horizon of schedules in env steps; 0 where the agent will only act (`rlkit.load`), so that it
     need not claim memory for replay. `model` is there where the environment tells its transitions, `dynamics` where the
-    compiled engine can step it; `load_actor` loads the policy of a run folder, for agents that follow or evaluate it.
+    compiled engine can step it; `load_actor` loads the policy of a run folder, for agents that follow or evaluate it;
+    `compute_reward` is there where observations hold goals.
     """
 
     observation_space: gymnasium.Space[Any]
@@ -50,6 +55,7 @@ class Task:
     load_actor: Callable[[str], Actor] | None = None
     frame_stack: int = 1
     encoder: object | None = None
+    compute_reward: GoalReward | None = None
 
 
 @dataclass(frozen=True, slots=True)

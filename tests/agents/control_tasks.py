@@ -69,3 +69,32 @@ def transitions(count: int, task: Task = TASK) -> list[Transition]:
         )
         for _ in range(count)
     ]
+
+
+class ReachPoint(gym.Env[Any, Any]):
+    """A point on a square is to reach another; -1 a step until it is there, 0 there, truncated after 15 steps."""
+
+    observation_space = spaces.Dict(
+        observation=spaces.Box(-1.0, 1.0, (1,), np.float32),
+        achieved_goal=spaces.Box(-1.0, 1.0, (2,), np.float32),
+        desired_goal=spaces.Box(-1.0, 1.0, (2,), np.float32),
+    )
+    action_space = BOX
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.point, self.goal = self.np_random.uniform(-1.0, 1.0, (2, 2)).astype(np.float32)
+        self.time = 0
+        return self._observed(), {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        self.point = np.clip(self.point + 0.2 * np.asarray(action), -1.0, 1.0).astype(np.float32)
+        reward = float(self.compute_reward(self.point, self.goal, {}))
+        return self._observed(), reward, False, self.time == 15, {}
+
+    def compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
+        return -(np.linalg.norm(achieved - desired, axis=-1) > 0.05).astype(np.float32)
+
+    def _observed(self) -> dict[str, Any]:
+        return {"observation": np.zeros(1, np.float32), "achieved_goal": self.point, "desired_goal": self.goal}
