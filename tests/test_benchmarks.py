@@ -187,6 +187,7 @@ def test_environments_are_measured_with_the_agent_they_belong_to(speed: SimpleNa
     assert [[(job.work, job.env) for job in group] for group in groups] == [
         [("ddpg", "Pendulum-v1")],
         [("dqn", "CartPole-v1")],
+        [("ppo", "CartPole-v1")],
     ]
 
 
