@@ -77,7 +77,12 @@ def _checks(exact: dict[Key, float], reached: dict[Key, float]) -> list[Check]:
                                0.15, source))  # fmt: skip
     gap = 1 / (1 - GAMMA) - max(value for (problem, way, _), value in reached.items() if (way, problem) in
                                 ((terminated, same), (terminated, other), (leaked, other)))  # fmt: skip
-    return [*checks, between("least loss of a wrong way where it matters", 5.0, 20.0, gap, "10 less linear algebra")]
+    return [
+        *checks,
+        between(
+            "least loss of a wrong way where it matters", 5.0, 20.0, gap, "10 less the nearest wrong value: above 5"
+        ),
+    ]
 
 
 def fixed_point(share: float, way: str, lambda_: float) -> Floats:
