@@ -28,8 +28,9 @@ from textbook_figures.course_policies import (
 from textbook_figures.figure import Floats, Result, Scale, band, between, figure, near, tidy
 
 STEPS, LOOKS, RESTART = 200_000, 50, 25
-RATES = {"QAC": (0.03, 0.1), "A2C": (0.1, 0.1), "with ratio": (0.1, 0.05), "without ratio": (0.02, 0.05)}
-"""Step sizes of actor and critic, ours: the course prints none. Without a baseline they must be smaller."""
+RATES = {"QAC": (0.05, 0.1), "A2C": (0.05, 0.1), "with ratio": (0.1, 0.05), "without ratio": (0.02, 0.05)}
+"""Step sizes of actor and critic, ours; QAC's and A2C's are the same. QAC's greedy policies lose the less the smaller
+its actor's step size: 0.10 on average with 0.1, 0.07 with 0.05, 0.05 with 0.03."""
 COINS, COIN = 200, 0.8
 """Draws of the example in section 10.3: +1 with probability 0.8, else -1; wanted is the mean with 0.5 and 0.5."""
 
@@ -59,8 +60,8 @@ def actor_critic(scale: Scale) -> Result:
             between(f"{name}, mild: RMSE of the critic from v of its policy", 0.0, 0.2, wrong, "0 at convergence"),
         ]  # fmt: skip
     checks += [
-        between("A2C less QAC, mild, mean v after a tenth of the steps", 0.1, 8.0,
-                (means["mild", "A2C"] - means["mild", "QAC"])[:, LOOKS // 10].mean(), "a baseline lessens variance"),
+        between("A2C less QAC, mild, mean v after 4,000 steps", 0.5, 8.0,
+                (means["mild", "A2C"] - means["mild", "QAC"])[:, 1].mean(), "ours: with a baseline it is faster"),
         between("variance of A2C's gradient over QAC's, exact", 0.0, 0.5, noise["A2C"] / noise["QAC"],
                 "section 10.2: v is nearly the best baseline"),
         between("A2C, harsh: share of seeds within 0.1 of v*", 0.0, 0.9,
@@ -70,11 +71,11 @@ def actor_critic(scale: Scale) -> Result:
     def draw(canvas: Any) -> None:
         canvas.set_size_inches(11.0, 3.6)
         left, middle, right = canvas.subplots(1, 3, width_ratios=(1.3, 1.3, 1))
-        for axes, rewards, low in ((left, "mild", 0.0), (middle, "harsh", -10.0)):
+        for axes, rewards, low in ((left, "mild", 5.0), (middle, "harsh", -10.0)):
             for name in ("QAC", "A2C"):
                 band(axes, np.linspace(0, STEPS, LOOKS + 1), means[rewards, name], name)
             axes.axhline(best_mean(rewards), color="0.4", linestyle="--", linewidth=1.0, label="v*")
-            axes.set_ylim(low, 8.5)
+            axes.set_ylim(low, 8.2)
         tidy(left, f"mean v, wrong steps -1, {seeds} seeds", "step", "")
         tidy(middle, "wrong steps -10", "step", "", legend=False)
         _show_seed(right, runs["mild", "A2C"], "A2C's critic and actor (seed 0), -1")
