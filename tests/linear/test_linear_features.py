@@ -166,6 +166,23 @@ def test_too_many_features_are_refused_with_their_count() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"features": "tiles"}, "6734"),
+        ({"features": "rbf"}, "4932"),
+        ({"features": "aggregation"}, "7056"),
+        ({"features": "fourier"}, "4248"),
+        ({"features": "polynomial", "degree": "each"}, "4248"),
+    ],
+)
+def test_features_of_images_are_refused_with_a_power_of_ten(options: dict[str, Any], count: str) -> None:
+    image = spaces.Box(0, 255, (84, 84, 1), np.uint8)
+    with pytest.raises(UnsupportedTaskError, match=rf"7056 dimensions would be about 10\^{count} features") as refused:
+        built(image, **options)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"tiles": (8, 8, 8)}, "2 dimensions"),
