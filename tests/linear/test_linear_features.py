@@ -102,6 +102,15 @@ def test_radial_features_fall_with_the_distance_from_their_centres() -> None:
     assert code(summed, 1.0)[1] == pytest.approx(np.array(expected) / sum(expected))
 
 
+@pytest.mark.parametrize("width", [0.01, 1e-6])
+def test_the_nearest_centre_counts_however_small_the_width(width: float) -> None:
+    """Every exp(-|s - c|² / 2σ²) is 0 there, and so is their sum."""
+    line = spaces.Box(0.0, 1.0, (1,), np.float64)
+    features = built(line, features="rbf", centres=(3,), width=width, normalise=True)
+    assert code(features, 0.2)[1] == pytest.approx([1.0, 0.0, 0.0])
+    assert code(features, 0.25)[1] == pytest.approx([0.5, 0.5, 0.0])
+
+
 def test_aggregation_puts_whole_numbers_into_equal_groups() -> None:
     features = built(spaces.Discrete(1002), features="aggregation", groups=(10,), low=(1.0,), high=(1000.0,))
     groups = [code(features, float(state), state=state)[0][0] for state in range(1, 1001)]
