@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import comb, prod
+from math import comb, log10, prod
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +95,14 @@ def _refuse_too_many(config: FeatureConfig, size: int, active: int, columns: int
     }.get(config.features, "use tiles with --agent.hash-size")
     allowed = f"{MAX_ACTIVE:,} features" if active > MAX_ACTIVE else f"{MAX_WEIGHTS:,} weights"
     raise UnsupportedTaskError(
-        f"features {config.features} in {dimensions} dimensions would be {size:,} features, {size * columns:,} "
-        f"weights; allowed: {allowed}. {advice[0].upper()}{advice[1:]}"
+        f"features {config.features} in {dimensions} dimensions would be {_written(size)} features, "
+        f"{_written(size * columns)} weights; allowed: {allowed}. {advice[0].upper()}{advice[1:]}"
     )
+
+
+def _written(count: int) -> str:
+    """A count in digits, or as a power of ten where nobody would read these."""
+    return f"{count:,}" if count < 10**15 else f"about 10^{log10(count):.0f}"
 
 
 def _each(name: str, numbers: Sequence[int], dimensions: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from rlkit.linear.rules import (
     mixed_hash,
     polynomial_value,
     radial_value,
+    squared_distance,
     tile_coordinate,
     unit_coordinate,
     wrapped_cell,
@@ -118,17 +119,34 @@ def _encode_smooth(features: Features, observation: Floats64, scaled: Floats64, 
     for i in range(len(observation)):
         unit = unit_coordinate(observation[i], features.low[i], features.span[i], features.squashes[i])
         scaled[i] = 2.0 * unit - 1.0 if features.symmetric else unit
-    total = 0.0
     for g in range(len(features.coefficients)):
         if features.kind == FOURIER:
             values[g] = fourier_value(scaled, features.coefficients[g])
         elif features.kind == POLYNOMIAL:
             values[g] = polynomial_value(scaled, features.coefficients[g])
         else:
-            values[g] = radial_value(scaled, features.coefficients[g], features.width)
-            total += values[g]
+            values[g] = squared_distance(scaled, features.coefficients[g])
+    if features.kind == RADIAL:
+        _distances_to_features(features, values)
+
+
+@compiled
+def _distances_to_features(features: Features, values: Floats64) -> None:
+    """Squared distances become radial features.
+
+    Shares are taken relative to the nearest centre, which is then 1: far from all centres, small widths make every
+    feature 0, and so would their sum be.
+    """
+    count, nearest, total = len(features.coefficients), 0.0, 0.0
     if features.normalise:
-        for g in range(len(features.coefficients)):
+        nearest = values[0]
+        for g in range(1, count):
+            nearest = min(nearest, values[g])
+    for g in range(count):
+        values[g] = radial_value(values[g] - nearest, features.width)
+        total += values[g]
+    if features.normalise:
+        for g in range(count):
             values[g] /= total
 
 

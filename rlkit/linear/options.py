@@ -50,7 +50,7 @@ class FeatureConfig(AgentConfig):
     """polynomial: coordinates in [-1, 1] or in [0, 1]"""
     centres: tuple[int, ...] = (5,)
     """rbf: along each dimension"""
-    width: float | None = Field(None, gt=0.0)
+    width: float | None = Field(None, ge=1e-6)
     """rbf: standard deviation in coordinates from 0 to 1; by default the distance of two centres"""
     normalise: bool = False
     """rbf: divide by the sum of all features"""

@@ -236,6 +236,8 @@ def expected_value(linear: Linear, slot: int) -> float:
         if found[action] == best:
             greedy += found[action]
             ties += 1
+    if ties == 0:
+        return best  # NaN: the run stops with the metric's name
     return epsilon * total / linear.num_actions + (1.0 - epsilon) * greedy / ties
 
 

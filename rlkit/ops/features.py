@@ -94,16 +94,25 @@ def polynomial_value(coordinates: Array, powers: Array) -> float:
     return product
 
 
-def radial_value(coordinates: Array, centre: Array, width: float) -> float:
-    """exp(-|s - c|² / 2σ²), section 9.5.5; both [O], width σ in coordinates.
+def squared_distance(coordinates: Array, centre: Array) -> float:
+    """|s - c|²; both [O].
 
     >>> import numpy as np
-    >>> round(radial_value(np.array([0.5]), np.array([0.25]), 0.25), 6)
-    0.606531
+    >>> squared_distance(np.array([0.5, 2.0]), np.array([1.5, 0.0]))
+    5.0
     """
     squared = 0.0
     for i in range(len(coordinates)):
         squared += (coordinates[i] - centre[i]) ** 2
+    return squared
+
+
+def radial_value(squared: float, width: float) -> float:
+    """exp(-|s - c|² / 2σ²) of a squared distance, section 9.5.5; width σ in coordinates.
+
+    >>> round(radial_value(0.0625, 0.25), 6)
+    0.606531
+    """
     return math.exp(-squared / (2.0 * width * width))
 
 

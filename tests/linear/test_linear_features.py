@@ -102,6 +102,15 @@ def test_radial_features_fall_with_the_distance_from_their_centres() -> None:
     assert code(summed, 1.0)[1] == pytest.approx(np.array(expected) / sum(expected))
 
 
+@pytest.mark.parametrize("width", [0.01, 1e-6])
+def test_the_nearest_centre_counts_however_small_the_width(width: float) -> None:
+    """Every exp(-|s - c|² / 2σ²) is 0 there, and so is their sum."""
+    line = spaces.Box(0.0, 1.0, (1,), np.float64)
+    features = built(line, features="rbf", centres=(3,), width=width, normalise=True)
+    assert code(features, 0.2)[1] == pytest.approx([1.0, 0.0, 0.0])
+    assert code(features, 0.25)[1] == pytest.approx([0.5, 0.5, 0.0])
+
+
 def test_aggregation_puts_whole_numbers_into_equal_groups() -> None:
     features = built(spaces.Discrete(1002), features="aggregation", groups=(10,), low=(1.0,), high=(1000.0,))
     groups = [code(features, float(state), state=state)[0][0] for state in range(1, 1001)]
@@ -163,6 +172,23 @@ def test_too_many_features_are_refused_with_their_count() -> None:
     assert built(space, features="tiles", hash_size=4096).size == 4096
     with pytest.raises(UnsupportedTaskError, match="finitely many observations"):
         built(space, features="one-hot")
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"features": "tiles"}, "6734"),
+        ({"features": "rbf"}, "4932"),
+        ({"features": "aggregation"}, "7056"),
+        ({"features": "fourier"}, "4248"),
+        ({"features": "polynomial", "degree": "each"}, "4248"),
+    ],
+)
+def test_features_of_images_are_refused_with_a_power_of_ten(options: dict[str, Any], count: str) -> None:
+    image = spaces.Box(0, 255, (84, 84, 1), np.uint8)
+    with pytest.raises(UnsupportedTaskError, match=rf"7056 dimensions would be about 10\^{count} features") as refused:
+        built(image, **options)
+    assert len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize(

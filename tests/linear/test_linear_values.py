@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rlkit import registry, seeding
 from rlkit.envs.grid_world import CourseGrid
 from rlkit.envs.make import make
 from rlkit.envs.models import of_vector_env
+from rlkit.errors import NonFiniteError
 from rlkit.linear import eligibility
 from rlkit.linear.expected import problem
 from rlkit.mdp import FiniteMDP, Floats64
@@ -312,3 +314,14 @@ def test_lspi_finds_the_shortest_way_from_random_samples() -> None:
     assert policy_values(model, 0.9, np.eye(5)[chosen]) == pytest.approx(best.max(axis=1), abs=1e-6)
     assert agent.learner.progress[1] < 30
     assert agent.state_values() == pytest.approx(best.max(axis=1), abs=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "step"])
+def test_values_that_diverge_end_the_run_by_name(engine: str, tmp_path: Path) -> None:
+    """The greedy part of an ε-greedy policy has no action among NaN values."""
+    with pytest.raises(NonFiniteError, match="train/largest_weight"):
+        rlkit.train(
+            "linear-sarsa", "rlkit/MountainCar-v0", total_steps=5_000, run_dir=tmp_path, preset="none", eval_every=0,
+            wrap=("time-limit:max_episode_steps=20",),
+            agent_config={"engine": engine, "features": "fourier", "learning_rate": 50.0},
+        )  # fmt: skip
