@@ -5,12 +5,8 @@
     python benchmarks/textbook.py run 7.2 8.2 --again
     python benchmarks/textbook.py table               # measured beside expected, as Markdown
 
-<<<<<<< HEAD
-Sutton and Barto (2018) by figure number; Zhao (2025) as course-…; truncation is ours. Results: results/textbook.
-=======
 Sutton and Barto (2018) by figure number; Zhao (2025) as course-…; truncation is ours. Results are in
 benchmarks/results/textbook.
->>>>>>> figures
 """
 
 from __future__ import annotations
