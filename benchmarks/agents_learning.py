@@ -52,6 +52,8 @@ def rlkit_returns(task: LearningTask, seed: int, evaluation_seed: int) -> list[f
             num_envs=task.num_envs, wrap=task.wrap, agent_config=task.settings, eval_every=0,
             checkpoint_every=task.total_steps, device="cpu",
         )  # fmt: skip
+        if result.steps < task.total_steps:  # a signal ends a run early, with a checkpoint
+            raise SystemExit(f"seed {seed} ended after {result.steps} steps: {result.status}")
         evaluation = rlkit.evaluate(result.run_dir, episodes=task.eval_episodes, seed=evaluation_seed)
     return list(evaluation.returns)
 
