@@ -224,13 +224,14 @@ def test_frames_of_a_stack_are_stored_once(tmp_path: Path) -> None:
 
 
 def test_it_learns_to_point_at_a_dot(tmp_path: Path) -> None:
-    """Random actions return about -7.4, the middle always -5.4."""
+    """Random actions return about -6.9, the middle always -5.4; seeds 0 to 3 learn to return -0.5 to -1.4."""
     settings = {"hidden": (32,), "batch_size": 32, "gamma": 0.0, "n_step": 1, "shift": 0, "learning_rate": 2e-3}
+    exploration = {"learning_starts": 200, "noise_sigma": 0.5, "noise_steps": 500, "update_to_data_ratio": 1.0}
     result = rlkit.train(
-        "drqv2", PointAtTheDot, total_steps=900, run_dir=tmp_path / "run",
-        agent_config={**settings, "learning_starts": 200, "noise_sigma": 0.5, "noise_steps": 700}, **OPTIONS,
+        "drqv2", PointAtTheDot, total_steps=700, run_dir=tmp_path / "run",
+        agent_config=settings | exploration, **OPTIONS,
     )  # fmt: skip
-    assert rlkit.evaluate(result.agent, PointAtTheDot, episodes=40).mean > -2.0
+    assert rlkit.evaluate(result.agent, PointAtTheDot, episodes=40).mean > -2.5
 
 
 def test_every_default_is_explained() -> None:
