@@ -1,4 +1,4 @@
-"""What the off-policy actor-critics share (DDPG, TD3, SAC, TQC, CrossQ): everything around their one update.
+"""What the off-policy actor-critics share (DDPG, TD3, SAC, TQC, CrossQ, DrQ-v2): everything around their one update.
 
 Observations as vectors, actions in [-1, 1], replay, a uniformly random warm-up, noise to explore with, when an update
 is due, and the state of all of it. An agent adds its networks, how it acts and `learn`.
@@ -22,6 +22,7 @@ from rlkit.config import AgentConfig
 from rlkit.data.flatten import ObservationFlattener
 from rlkit.data.hindsight import hindsight_replay
 from rlkit.data.replay import Batch, ReplayBuffer
+from rlkit.data.store import TransitionStore
 from rlkit.errors import UsageError
 from rlkit.nn.optim import Adam
 from rlkit.ops.noise import gaussian_noise, ornstein_uhlenbeck_step
@@ -87,7 +88,7 @@ class OffPolicyAgent(ABC):
         self.obs_size, self.action_size = self.flatten.size, int(np.prod(task.action_space.shape))
         self.vectors: dict[str, Tensor] = {}
         self.optimizers: dict[str, Adam] = {}
-        self.replay = _replay(config, task, self.action_size)
+        self.replay: TransitionStore = self.new_replay(config, task)
         self.rng = seeding.generator(task.seed, "replay")
         self._num_envs = task.num_envs
         self._low, self._high = task.action_space.low, task.action_space.high
@@ -112,6 +113,14 @@ class OffPolicyAgent(ABC):
     def learn(self, batch: Batch) -> Metrics:
         """Exactly one update."""
 
+    def new_replay(self, config: OffPolicyConfig, task: Task) -> TransitionStore:
+        """An empty store of whole observations."""
+        return _replay(config, task, self.action_size)
+
+    def prepare(self, obs: Obs) -> Array:
+        """Observations as the networks take them, float32 [N, O]."""
+        return self.flatten(obs)
+
     def initial_carry(self, num_envs: int) -> Carry:
         """Nothing to remember."""
         return ()
@@ -124,7 +133,7 @@ class OffPolicyAgent(ABC):
         self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """`unit_action` in the environment's units; uniformly random ones while exploring before `learning_starts`."""
-        features = self.flatten(obs)
+        features = self.prepare(obs)
         if explore and self._env_steps < self._warm_up:
             unit = rng.uniform(-1.0, 1.0, (len(features), self.action_size)).astype(np.float32)
         else:
@@ -155,7 +164,7 @@ class OffPolicyAgent(ABC):
 
     def tensors(self, batch: Batch) -> Tensors:
         """The batch on the agent's device, observations as vectors."""
-        arrays = (self.flatten(batch.obs), batch.action, batch.reward, self.flatten(batch.next_obs), batch.discount)
+        arrays = (self.prepare(batch.obs), batch.action, batch.reward, self.prepare(batch.next_obs), batch.discount)
         return Tensors(*(torch.from_numpy(array).to(self.device) for array in arrays))
 
     def policy_state(self) -> State:

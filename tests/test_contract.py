@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"hidden": (16,), "episodes": 1},
     **dict.fromkeys(("ddpg", "td3", "sac", "tqc"), DEEP_Q),
     "crossq": DEEP_Q | {"critic_hidden": (16, 16)},
+    "drqv2": DEEP_Q | {"n_step": 1},
     "sb3/a2c": {"hidden": (16,)},
     "sb3/ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
     "sb3/dqn": {"hidden": (16,), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
@@ -41,7 +42,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "tabular-reinforce": {"baseline_learning_rate": 0.1},
     "sb3/td3": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
 }
-ENVS = ("Pendulum-v1", "CartPole-v1", "FrozenLake-v1")
+PICTURES = f"{Path(__file__).parent}/agents/picture_tasks.py:PointAtTheDot"
+ENVS = ("Pendulum-v1", "CartPole-v1", "FrozenLake-v1", PICTURES)
 PLANNING = "rlkit.agents.dynamic_programming:"  # deterministic, converges early, and learns from no experience
 ALONE = ("epsilon-greedy-bandit", "ucb-bandit", "gradient-bandit", "mc-basic")  # one environment only
 WHOLE_EPISODES = ("mc-", "monte-carlo", "tabular-reinforce", "gradient-mc", "network-mc")
@@ -196,6 +198,8 @@ def _random_observations(task: Task, rng: np.random.Generator) -> Any:
     if isinstance(space, spaces.Discrete):
         return rng.integers(space.n, size=task.num_envs)
     assert space.shape is not None
+    if space.dtype == np.uint8:
+        return rng.integers(256, size=(task.num_envs, *space.shape), dtype=np.uint8)
     return rng.standard_normal((task.num_envs, *space.shape)).astype(np.float32)
 
 

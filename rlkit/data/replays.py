@@ -112,9 +112,33 @@ def make_replay(
     >>> make_replay(Box(0, 255, (4, 84, 84), np.uint8), Discrete(6), 1000, frame_stack=4).describe()
     'replay: 1,000 frames, 7 MB'
     """
-    store: TransitionStore
+    store = make_store(
+        observation_space,
+        action_space,
+        capacity,
+        num_envs,
+        n_step=n_step,
+        gamma=gamma,
+        frame_stack=frame_stack,
+        action_mask_size=action_mask_size,
+    )
+    return PrioritizedReplay(store, alpha=alpha) if alpha else UniformReplay(store)
+
+
+def make_store(
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    capacity: int,
+    num_envs: int = 1,
+    *,
+    n_step: int = 1,
+    gamma: float = 0.99,
+    frame_stack: int = 1,
+    action_mask_size: int = 0,
+) -> TransitionStore:
+    """What `make_replay` draws from, for the same arguments; it draws uniformly by itself."""
     if frame_stack > 1:
-        store = FrameReplay(
+        return FrameReplay(
             observation_space,
             action_space,
             capacity or smallest_frame_capacity(num_envs, frame_stack, n_step),
@@ -124,14 +148,12 @@ def make_replay(
             gamma=gamma,
             action_mask_size=action_mask_size,
         )
-    else:
-        store = ReplayBuffer(
-            observation_space,
-            action_space,
-            capacity or num_envs * (n_step + 1),
-            num_envs,
-            n_step=n_step,
-            gamma=gamma,
-            action_mask_size=action_mask_size,
-        )
-    return PrioritizedReplay(store, alpha=alpha) if alpha else UniformReplay(store)
+    return ReplayBuffer(
+        observation_space,
+        action_space,
+        capacity or num_envs * (n_step + 1),
+        num_envs,
+        n_step=n_step,
+        gamma=gamma,
+        action_mask_size=action_mask_size,
+    )
