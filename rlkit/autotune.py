@@ -6,7 +6,8 @@ of the last, so that whole cycles are timed, and imports, compilation and random
 shortened so that some updates come within a second, neither of which changes the cost of a step: warm-up ends as soon
 as a batch is there, and a rollout has four minibatches. Schedules stand at their end, where no exploration at random
 makes acting cheaper than it will be. Logging, evaluation and checkpoints are left out; they cost the same in every
-setting. An agent that does not update in that time is timed by its steps, which the table says.
+setting. An agent that does not update in that time is timed by its steps, which the table says; one that owns its loop
+(stable-baselines3's) is stopped when it next reports, which may be later.
 
 Vectorisation, device and threads are tried one after the other, each with the best of those before: vectorisation
 changes only how environments are stepped, threads and device only what networks cost. A setting that asks for more (in
@@ -135,14 +136,14 @@ def autotune(
 
     best = measure(with_setting(config, Setting(vectors[0], devices[0], threads[0])), seconds)
     timings = [best]
-    deadline = time.perf_counter() + MEASURED_SECONDS
+    budget = _Budget(seconds)
     variations: tuple[Callable[[Setting], list[Setting]], ...] = (
         lambda setting: [setting._replace(vector=vector) for vector in vectors[1:]],
         lambda setting: [setting._replace(device=device) for device in devices[1:]],
         lambda setting: [setting._replace(threads=count) for count in threads[1:]],
     )
     for variation in variations:
-        found = list(_measured(config, variation(best.setting), measure, seconds, deadline))
+        found = list(_measured(config, variation(best.setting), measure, budget))
         timings += found
         best = fastest([best, *found])
     return Tuned(tuple(timings), best.setting)
@@ -240,18 +241,38 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _measured(
-    config: RunConfig, candidates: Iterable[Setting], measure: Measure, seconds: float, deadline: float
-) -> Iterator[Timing]:
+class _Budget:
+    """Time for measurements: each is given so many seconds, but may take longer than it was given."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = self._longest = seconds
+        self._deadline = time.perf_counter() + MEASURED_SECONDS
+
+    def allows_another(self) -> bool:
+        """Whether one as long as the longest would end in time."""
+        return time.perf_counter() + self._longest <= self._deadline
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Note how long the body takes."""
+        began = time.perf_counter()
+        yield
+        self._longest = max(self._longest, time.perf_counter() - began)
+
+
+def _measured(config: RunConfig, candidates: Iterable[Setting], measure: Measure, budget: _Budget) -> Iterator[Timing]:
     """Timings of those for which there is time; what cannot be trained counts as infinitely slow."""
     for setting in candidates:
-        if time.perf_counter() + seconds > deadline:
+        if not budget.allows_another():
             yield Timing(setting, 0.0, "not tried, the time is over")
             continue
         try:
-            yield measure(with_setting(config, setting), seconds)
+            with budget.spent():
+                timing = measure(with_setting(config, setting), budget.seconds)
         except (RlkitError, RuntimeError) as error:  # RuntimeError: torch, where a GPU's memory is full
-            yield Timing(setting, 0.0, f"failed: {str(error).splitlines()[0]:.60}")
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            timing = Timing(setting, 0.0, f"failed: {reason[0]:.60}")
+        yield timing
 
 
 def _shortened(agent: AgentConfig, num_envs: int) -> AgentConfig:

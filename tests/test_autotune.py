@@ -98,6 +98,19 @@ def test_nothing_is_tried_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch)
     assert all(timing.note.startswith("not tried") for timing in tuned.timings[1:])
 
 
+def test_nothing_is_begun_that_would_end_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each measurement takes 5 seconds here, whatever it was given: two after the first would be too many."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def measure(given: RunConfig, seconds: float) -> Timing:
+        now[0] += 5.0
+        return measured_as({})(given, seconds)
+
+    tuned = autotune(config(), measure=measure)
+    assert [timing.note for timing in tuned.timings] == ["", "", *["not tried, the time is over"] * 3]
+
+
 def test_a_first_setting_that_fails_stops_with_its_own_error() -> None:
     def fail(given: RunConfig, seconds: float) -> Timing:
         raise EnvironmentFault("broken")
