@@ -25,6 +25,7 @@ from rlkit.assembly import (
     restore_matmul_backend,
     task_of,
 )
+from rlkit.autotune import Tuned
 from rlkit.checkpoint import Checkpoint, library_versions
 from rlkit.config import RunConfig
 from rlkit.envs.make import make as make_env
@@ -103,9 +104,17 @@ def train(
 
 
 def start(
-    config: RunConfig, *, run_dir: str | Path | None = None, env: EnvLike | None = None, agent: Any = None
+    config: RunConfig,
+    *,
+    run_dir: str | Path | None = None,
+    env: EnvLike | None = None,
+    agent: Any = None,
+    tuned: Tuned | None = None,
 ) -> RunResult:
-    """Begin the run that `config` describes. `env` and `agent` replace what it names, where they are objects."""
+    """Begin the run that `config` describes. `env` and `agent` replace what it names, where they are objects.
+
+    `tuned` is what `config` was tuned by (`rlkit train --autotune`), for `meta.json`.
+    """
     config = RunConfig(config.agent_name, config.agent, config.options.with_cadence())
     options = config.options
     env = options.env if env is None else env
@@ -127,7 +136,7 @@ def start(
                 "matmul_backend": current_matmul_backend(),
                 "blas_kernels": current_blas_kernels(),
             }
-            folder.write_meta(meta)
+            folder.write_meta(meta if tuned is None else meta | {"autotune": tuned.record()})
             _LOG.info("run folder %s", folder.path)
             _LOG.info("environment restore tier: %s", _TIERS[envs.restore_tier])
             return Running(folder, config, env, envs, task, agent).execute(None)

@@ -54,6 +54,7 @@ ROWS = {
         "rlkit.registry",
         "rlkit.resolve",
         "rlkit.assembly",
+        "rlkit.autotune",
         "rlkit.running",
         "rlkit.policy",
         "rlkit.api",

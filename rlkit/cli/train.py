@@ -11,7 +11,8 @@ import tyro
 from pydantic import create_model
 
 from rlkit import registry
-from rlkit.api import resume, start
+from rlkit.api import load, resume, start
+from rlkit.autotune import TUNED, Tuned, autotune
 from rlkit.cli.flags import gathered
 from rlkit.config import RunConfig, RunOptions
 from rlkit.errors import UsageError
@@ -39,9 +40,8 @@ class TrainOptions(RunOptions):
     """the run's folder; by default runs/<env>/<agent>/<time>-s<seed>-<4 hex>"""
     seeds: int = 1
     """train this many seeds one after the other, from --seed on, each in its own folder"""
-
-
-_OWN = ("preset", "config", "run_dir", "seeds")
+    autotune: bool = False
+    """measure for some seconds which --vector, --device and --threads train fastest here, and train with them"""
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,38 @@ class ResumeOptions:
 def run(arguments: list[str]) -> int:
     """Train or resume, and print where the run is."""
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
+        _refuse_autotune(arguments)
         options = tyro.cli(ResumeOptions, args=arguments, prog="rlkit train")
         return _report(resume(options.resume, total_steps=options.total_steps))
     if not arguments or arguments[0].startswith("-"):
         return _help(arguments)
     agent, *rest = arguments
     parsed = _parse(agent, gathered(rest, ("--wrap", "--env-args")))
+    tuned = _tuned(_run_config(agent, parsed, parsed.seed), rest) if parsed.autotune else None
     code = 0
     for seed in range(parsed.seed, parsed.seed + parsed.seeds):
-        code = _report(start(_run_config(agent, parsed, seed), run_dir=_run_dir(parsed, seed)))
+        config = _run_config(agent, parsed, seed)
+        code = _report(start(tuned.applied(config) if tuned else config, run_dir=_run_dir(parsed, seed), tuned=tuned))
         if code:
             break
     return code
+
+
+def _tuned(config: RunConfig, arguments: list[str]) -> Tuned:
+    """The fastest way to compute the run, told as a table; what a flag says stays."""
+    print(f"autotune: env steps per second of short training runs, {config.agent_name} on {config.options.env}")
+    fixed = [name for name in TUNED if _peek(arguments, f"--{name}") is not None]
+    tuned = autotune(config, fixed=fixed, load_actor=lambda run: load(run).agent)
+    print(tuned.table(), flush=True)
+    return tuned
+
+
+def _refuse_autotune(arguments: list[str]) -> None:
+    if "--autotune" in arguments:
+        raise UsageError(
+            "--autotune measures before a run begins; a resumed run keeps the vector, device and threads that it began "
+            "with (they are in its config.yaml): leave --autotune out"
+        )
 
 
 def _help(arguments: list[str]) -> int:
