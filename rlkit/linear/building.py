@@ -24,7 +24,7 @@ from rlkit.linear.features import (
     Features,
 )
 from rlkit.linear.observations import Observations
-from rlkit.linear.options import FeatureConfig
+from rlkit.linear.options import OPTIONS_OF, FeatureConfig
 from rlkit.mdp import Floats64, Integers
 from rlkit.types import Bools
 
@@ -43,6 +43,7 @@ def features_of(config: FeatureConfig, observations: Observations, columns: int)
         ConfigError: options do not fit the observation's dimensions.
         UnsupportedTaskError: the observations do not suit the kind of features, or there would be too many.
     """
+    _refuse_unused(config)
     kind = RAW if config.features == "encoder" else KINDS.index(config.features)
     dimensions = len(observations.low)
     if kind in (ONE_HOT, GIVEN) and not observations.is_finite:
@@ -62,7 +63,42 @@ def features_of(config: FeatureConfig, observations: Observations, columns: int)
         _wraps(config, squashes), coefficients, observations.digits, config.num_tilings,
         config.hash_size if kind == TILES else 0, config.width or spacing,
         kind == POLYNOMIAL and config.polynomial_range == "symmetric", kind == RADIAL and config.normalise, config.bias,
+        _greatest_norm(kind, active, coefficients, observations, config.width or spacing, config.normalise)
+        + config.bias,
     )  # fmt: skip
+
+
+def _refuse_unused(config: FeatureConfig) -> None:
+    unused = config.unused()
+    if unused:
+        kinds = {name: " and ".join(kind for kind, own in OPTIONS_OF.items() if name in own) for name in unused}
+        raise ConfigError(
+            [f"{name} is for features {kinds[name]}; features {config.features} does not read it; leave it out"
+             for name in unused]
+        )  # fmt: skip
+
+
+def _greatest_norm(
+    kind: int, active: int, coefficients: Floats64, observations: Observations, width: float, normalise: bool
+) -> float:
+    """A bound of |x|². Raw numbers without bounds count as 1 each, because nothing is known of them."""
+    if kind == GIVEN:
+        return max(float((coefficients**2).sum(axis=1).max()), np.finfo(np.float64).tiny)
+    if kind == RAW:
+        largest = np.maximum(np.abs(observations.low), np.abs(observations.high))
+        return max(float(np.where(np.isfinite(largest), largest**2, 1.0).sum()), np.finfo(np.float64).tiny)
+    if kind != RADIAL:
+        return float(active)
+    return prod(_greatest_radial_norm(np.unique(line), width, normalise) for line in coefficients.T)
+
+
+def _greatest_radial_norm(centres: Floats64, width: float, normalise: bool) -> float:
+    """The greatest Σ x² of radial features along one dimension, in which they are products: at a centre or between."""
+    squared = (np.union1d(centres, np.linspace(0.0, 1.0, 101))[:, None] - centres) ** 2
+    if not normalise:
+        return float(np.exp(-squared / width**2).sum(axis=1).max())
+    values = np.exp(-(squared - squared.min(axis=1, keepdims=True)) / (2.0 * width**2))
+    return float(((values / values.sum(axis=1, keepdims=True)) ** 2).sum(axis=1).max())
 
 
 def _count(config: FeatureConfig, kind: int, observations: Observations, given: Floats64) -> int:

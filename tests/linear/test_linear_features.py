@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 
 import rlkit
+from rlkit import registry
 from rlkit.errors import ConfigError, UnsupportedTaskError, UsageError
 from rlkit.linear.agent import LinearAgent
 from rlkit.linear.building import features_of
@@ -18,7 +19,9 @@ from rlkit.linear.features import Features, encode
 from rlkit.linear.observations import Observations
 from rlkit.linear.options import LinearControlConfig
 from rlkit.ops.features import fourier_rate, mixed_hash
+from rlkit.resolve import resolve
 from rlkit.tabular.indexing import TableIndex
+from rlkit.types import Task
 
 UNIT_SQUARE = spaces.Box(0.0, 1.0, (2,), np.float64)
 
@@ -199,6 +202,8 @@ def test_features_of_images_are_refused_with_a_power_of_ten(options: dict[str, A
         ({"low": (1.0,), "high": (0.0,)}, "low must be below high"),
         ({"wrap": (4,)}, "dimension 4 cannot wrap"),
         ({"features": "given"}, "feature_file"),
+        ({"order": 5}, "order is for features fourier and polynomial; features tiles does not read it"),
+        ({"features": "one-hot", "low": (0.0,)}, "low is for features tiles and"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, Any], message: str) -> None:
@@ -225,3 +230,40 @@ def test_continuous_actions_are_refused_with_agents_that_take_them() -> None:
 def test_replacing_traces_are_refused_for_features_that_are_not_all_one() -> None:
     with pytest.raises(ConfigError, match="use dutch"):
         rlkit.make("linear-sarsa-lambda", "MountainCar-v0", features="fourier", traces="replacing")
+
+
+def test_default_step_sizes_correct_a_tenth_of_an_error_at_most() -> None:
+    """α |x|² ≤ 0.1 for any observation, and not far below it for some; explicit ones stay what they are."""
+    rng, kinds = np.random.default_rng(0), ("tiles", "fourier", "polynomial", "rbf", "aggregation", "raw")
+    for kind in kinds:
+        for more in ({}, {"bias": True}, *([{"normalise": True}] if kind == "rbf" else [])):
+            agent = linear_agent(UNIT_SQUARE, features=kind, **more)
+            features = agent.linear.features
+            points = [*rng.random((200, 2)), np.zeros(2), np.ones(2), np.full(2, 0.5)]
+            greatest = max(float(np.square(code(features, *point)[1]).sum()) for point in points)
+            assert 0.07 < agent.linear.step_size.initial * greatest <= 0.1 + 1e-12, (kind, more)
+    assert linear_agent(UNIT_SQUARE, features="fourier", learning_rate=0.7).linear.step_size.initial == 0.7
+    assert linear_agent(UNIT_SQUARE, learning_rate=0.5).linear.step_size.initial == 0.5 / 8
+    rated = linear_agent(UNIT_SQUARE, features="fourier", order=1, rate_by_frequency=True)
+    assert rated.linear.step_size.initial == pytest.approx(0.1 / (3.0 + 2**-0.5))
+    second = linear_agent(UNIT_SQUARE, "tdc", features="fourier", order=1).learner.second_rate
+    assert second == pytest.approx(0.1 / 4.0)
+
+
+def linear_agent(space: spaces.Space[Any], name: str = "linear-sarsa", **options: Any) -> Any:
+    kind = registry.agent_class(name)
+    return kind(registry.config_class(kind)(**options), Task(space, spaces.Discrete(2), total_steps=100))
+
+
+def test_other_features_than_a_presets_do_not_take_its_step_size(caplog: pytest.LogCaptureFixture) -> None:
+    def resolved(**options: Any) -> Any:
+        return resolve("linear-sarsa-lambda", "CartPole-v1", agent_config=options).agent
+
+    assert (resolved().features, resolved().learning_rate) == ("fourier", 0.001)
+    assert (resolved(order=2).learning_rate, resolved(features="fourier").learning_rate) == (0.001, 0.001)
+    assert not caplog.records
+    other = resolved(features="tiles")
+    assert (other.learning_rate, other.order, other.rate_by_frequency, other.lam) == (None, 3, False, 0.9)
+    assert other.low == (-2.4, -3.0, -0.21, -3.5), "bounds are the environment's, whatever the features"
+    assert "learning_rate, order, rate_by_frequency of the preset or file do not hold" in caplog.text
+    assert resolved(features="tiles", learning_rate=0.5).learning_rate == 0.5
