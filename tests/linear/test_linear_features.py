@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rlkit.errors import ConfigError, UnsupportedTaskError, UsageError
 from rlkit.linear.agent import LinearAgent
 from rlkit.linear.building import features_of
 from rlkit.linear.features import Features, encode
-from rlkit.linear.observations import Observations
+from rlkit.linear.observations import Observations, linear_reason
 from rlkit.linear.options import LinearControlConfig
 from rlkit.ops.features import fourier_rate, mixed_hash
 from rlkit.resolve import resolve
@@ -136,6 +137,9 @@ def test_given_features_come_from_a_file(tmp_path: Path) -> None:
     assert code(features, 2.0, state=2)[1] == [3.0, 4.0]
     with pytest.raises(UsageError, match="3 lines, the environment has 4 states"):
         built(spaces.Discrete(4), features="given", feature_file=str(file))
+    file.write_text("1,0.5\n0,nan\n3,4\n")
+    with pytest.raises(UsageError, match=r"features of state 1 .* not finite"):
+        built(spaces.Discrete(3), features="given", feature_file=str(file))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,25 @@ def test_dimensions_without_bounds_are_squashed() -> None:
     assert not bounded.squashes.any()
 
 
+def test_wide_bounds_are_bounds_and_only_gymnasiums_none_are_none() -> None:
+    wide = spaces.Box(0.0, 5e6, (1,), np.float64)
+    for features in (built(wide), built(wide, low=(0.0,), high=(5e6,))):
+        assert (features.squashes.tolist(), features.span.tolist()) == ([False], [5e6])
+    whole = spaces.Box(-np.inf, np.inf, (1,), np.int64)  # gymnasium stores the type's last numbers
+    for space in (whole, spaces.Box(-np.inf, np.inf, (1,)), spaces.Box(-3.4e38, 3.4e38, (1,), np.float32)):
+        assert built(space).squashes.tolist() == [True]
+        assert built(space, low=(-1e31,), high=(1e31,)).squashes.tolist() == [False]
+
+
+def test_observations_beyond_counting_are_numbers_without_rows() -> None:
+    for space in (spaces.MultiBinary(40), spaces.MultiDiscrete([2**40, 2**40]), spaces.MultiBinary(64)):
+        observations = Observations(space)
+        assert (observations.is_finite, observations.num_rows) == (False, 1)
+        agent = linear_agent(space, features="polynomial", order=1)
+        assert agent.state_values().shape == (0,)
+        assert np.isfinite(agent.values(np.array([space.sample()]))).all()
+
+
 def test_too_many_features_are_refused_with_their_count() -> None:
     space = spaces.Box(-1.0, 1.0, (8,), np.float64)
     with pytest.raises(UnsupportedTaskError, match=r"1,679,616 features[\s\S]*100,000[\s\S]*lower --agent.order"):
@@ -173,7 +196,9 @@ def test_too_many_features_are_refused_with_their_count() -> None:
     with pytest.raises(UnsupportedTaskError, match=r"344,373,768 features[\s\S]*hash-size"):
         built(space, features="tiles")
     assert built(space, features="tiles", hash_size=4096).size == 4096
-    with pytest.raises(UnsupportedTaskError, match="finitely many observations"):
+    with pytest.raises(UnsupportedTaskError, match="Use a smaller"):
+        built(space, features="tiles", hash_size=10**12)
+    with pytest.raises(UnsupportedTaskError, match="different observations"):
         built(space, features="one-hot")
 
 
@@ -200,6 +225,8 @@ def test_features_of_images_are_refused_with_a_power_of_ten(options: dict[str, A
         ({"tiles": (8, 8, 8)}, "2 dimensions"),
         ({"low": (1.0, 2.0, 3.0)}, "low has 3 numbers"),
         ({"low": (1.0,), "high": (0.0,)}, "low must be below high"),
+        ({"low": (0.0,), "high": (0.0,)}, "low must be below high"),
+        ({"tiles": (10**20,), "hash_size": 4096}, "at most 2,147,483,648"),
         ({"wrap": (4,)}, "dimension 4 cannot wrap"),
         ({"features": "given"}, "feature_file"),
         ({"order": 5}, "order is for features fourier and polynomial; features tiles does not read it"),
@@ -225,6 +252,8 @@ def test_values_begin_where_initial_value_says() -> None:
 def test_continuous_actions_are_refused_with_agents_that_take_them() -> None:
     with pytest.raises(UnsupportedTaskError, match=r"discretize-action[\s\S]*ddpg"):
         rlkit.make("linear-sarsa-lambda", "Pendulum-v1")
+    several = Task(UNIT_SQUARE, spaces.MultiDiscrete([2, 3]))
+    assert re.search("wrapper of your own; sb3/ppo", str(linear_reason(several)))
 
 
 def test_replacing_traces_are_refused_for_features_that_are_not_all_one() -> None:
