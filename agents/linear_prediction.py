@@ -13,12 +13,11 @@ from pydantic import Field
 from rlkit.linear.agent import LinearPrediction
 from rlkit.linear.eligibility import TRACE_KINDS, eligibility
 from rlkit.linear.episodes import TRUNCATIONS, episodes
-from rlkit.linear.features import BINARY
 from rlkit.linear.gradient_td import EMPHATIC, GTD2, TDC, gradient_td
 from rlkit.linear.n_step import EXPECTED as N_STEP_EXPECTED
 from rlkit.linear.n_step import n_step
 from rlkit.linear.one_step import EXPECTED, one_step
-from rlkit.linear.options import LinearPredictionConfig, TracesConfig
+from rlkit.linear.options import LinearPredictionConfig, TracesConfig, step_size
 from rlkit.tabular.learner import Learner
 from rlkit.types import Task
 
@@ -92,8 +91,8 @@ class OffPolicyConfig(LinearPredictionConfig):
 class GradientTDConfig(OffPolicyConfig):
     """Options of TDC and GTD2."""
 
-    second_learning_rate: float = Field(0.1, gt=0.0)
-    """step size β of the second weights; divided by the number of active features, as the learning rate"""
+    second_learning_rate: float | None = Field(None, gt=0.0)
+    """step size β of the second weights, with the same rules and default as the learning rate"""
 
 
 class _GradientTD(LinearPrediction):
@@ -104,8 +103,8 @@ class _GradientTD(LinearPrediction):
 
     def _build(self, config: GradientTDConfig, task: Task) -> Learner:
         linear = self._predicted(config, task, followed=config.behaviour)
-        active = linear.features.active if linear.features.kind in BINARY else 1
-        return gradient_td(linear, self.rule, config.second_learning_rate / active, task.num_envs)
+        second = step_size(config.second_learning_rate, linear.features, linear.rates)
+        return gradient_td(linear, self.rule, second, task.num_envs)
 
 
 class LinearTDC(_GradientTD):

@@ -27,8 +27,6 @@ from rlkit.tabular.rules import drawn_action
 from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition
 
 _METRICS_EVERY = 50
-_BOUNDED = 1e6
-"""Bounds beyond this are none, as in `rlkit.linear.building`."""
 
 
 class NetworkConfig(AgentConfig):
@@ -57,7 +55,7 @@ class _SmallNetwork:
         self.config = config
         self.observations = Observations(task.observation_space)
         low, high = self.observations.low, self.observations.high
-        self._is_bounded = (np.abs(low) < _BOUNDED) & (np.abs(high) < _BOUNDED) & (low < high)
+        self._is_bounded = np.isfinite(low) & np.isfinite(high) & (low < high)
         self._low = np.where(self._is_bounded, low, 0.0)
         self._span = np.where(self._is_bounded, high, 1.0) - self._low
         self.num_actions, self._first_action = int(task.action_space.n), int(task.action_space.start)

@@ -42,6 +42,7 @@ class MountainCar(MountainCarEnv):
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One step of the book's equations."""
+        assert self.action_space.contains(action), f"{action!r} ({type(action)}) invalid"
         self.state = mountain_car_motion(*self.state, int(action))
         if self.render_mode == "human":
             self.render()  # type: ignore[no-untyped-call]

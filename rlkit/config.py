@@ -29,6 +29,14 @@ class Options(BaseModel):
 class AgentConfig(Options):
     """Base of an agent's `Config`: frozen, typed, each default with its source."""
 
+    @classmethod
+    def still_valid(cls, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the `earlier` options, a preset's or a file's, holds beside `later` ones, which win: all of them.
+
+        For options that mean something else, or nothing, after another one has changed.
+        """
+        return dict(earlier)
+
 
 class RunOptions(Options):
     """Everything about a run except its agent's own config. Counts are in environment steps over all environments."""

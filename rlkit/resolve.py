@@ -66,7 +66,13 @@ def _merged(trees: list[ConfigTree], agent_name: str) -> RunConfig:
         problems += problems_of(RunOptions, ConfigTree(checkable, tree.source, tree.lines))[1]
         problems += problems_of(agent_config, ConfigTree(own_agent, tree.source, tree.lines), "agent.")[1]
         options |= own_options
-        agent |= own_agent
+        kept = agent_config.still_valid(agent, own_agent)
+        if dropped := sorted(set(agent) - set(kept) - set(own_agent)):
+            _LOG.warning(
+                "%s of the preset or file %s not hold beside your options; the agent's defaults take their place",
+                ", ".join(dropped), "does" if len(dropped) == 1 else "do",
+            )  # fmt: skip
+        agent = kept | own_agent
     if problems:
         raise ConfigError(problems)
     if "env" not in options:

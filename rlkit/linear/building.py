@@ -23,8 +23,8 @@ from rlkit.linear.features import (
     TILES,
     Features,
 )
-from rlkit.linear.observations import Observations
-from rlkit.linear.options import FeatureConfig
+from rlkit.linear.observations import MAX_ROWS, Observations
+from rlkit.linear.options import OPTIONS_OF, FeatureConfig
 from rlkit.mdp import Floats64, Integers
 from rlkit.types import Bools
 
@@ -32,8 +32,8 @@ MAX_ACTIVE = 100_000
 """Most features that are not 0 at a time: a step costs some nanoseconds for each."""
 MAX_WEIGHTS = 20_000_000
 """Most weights: 160 MB, and as much again for traces."""
-_ENDLESS = 1e6
-"""Bounds beyond this are none: gymnasium writes 3.4e38 for them, too."""
+_MAX_CELLS = 2**31
+"""Most tiles or groups along a dimension: products with tilings and hashes stay below 2^63."""
 
 
 def features_of(config: FeatureConfig, observations: Observations, columns: int) -> Features:
@@ -43,12 +43,13 @@ def features_of(config: FeatureConfig, observations: Observations, columns: int)
         ConfigError: options do not fit the observation's dimensions.
         UnsupportedTaskError: the observations do not suit the kind of features, or there would be too many.
     """
+    _refuse_unused(config)
     kind = RAW if config.features == "encoder" else KINDS.index(config.features)
     dimensions = len(observations.low)
     if kind in (ONE_HOT, GIVEN) and not observations.is_finite:
         raise UnsupportedTaskError(
-            f"features {config.features} need finitely many observations, these are {dimensions} numbers; use tiles, "
-            "fourier, polynomial, rbf or aggregation"
+            f"features {config.features} need at most {MAX_ROWS:,} different observations, these are {dimensions} "
+            "numbers with more; use tiles, fourier, polynomial, rbf or aggregation"
         )
     given = _given(config, observations) if kind == GIVEN else np.zeros((0, 0))
     size = _count(config, kind, observations, given)
@@ -62,7 +63,42 @@ def features_of(config: FeatureConfig, observations: Observations, columns: int)
         _wraps(config, squashes), coefficients, observations.digits, config.num_tilings,
         config.hash_size if kind == TILES else 0, config.width or spacing,
         kind == POLYNOMIAL and config.polynomial_range == "symmetric", kind == RADIAL and config.normalise, config.bias,
+        _greatest_norm(kind, active, coefficients, observations, config.width or spacing, config.normalise)
+        + config.bias,
     )  # fmt: skip
+
+
+def _refuse_unused(config: FeatureConfig) -> None:
+    unused = config.unused()
+    if unused:
+        kinds = {name: " and ".join(kind for kind, own in OPTIONS_OF.items() if name in own) for name in unused}
+        raise ConfigError(
+            [f"{name} is for features {kinds[name]}; features {config.features} does not read it; leave it out"
+             for name in unused]
+        )  # fmt: skip
+
+
+def _greatest_norm(
+    kind: int, active: int, coefficients: Floats64, observations: Observations, width: float, normalise: bool
+) -> float:
+    """A bound of |x|². Raw numbers without bounds count as 1 each, because nothing is known of them."""
+    if kind == GIVEN:
+        return max(float((coefficients**2).sum(axis=1).max()), np.finfo(np.float64).tiny)
+    if kind == RAW:
+        largest = np.maximum(np.abs(observations.low), np.abs(observations.high))
+        return max(float(np.where(np.isfinite(largest), largest**2, 1.0).sum()), np.finfo(np.float64).tiny)
+    if kind != RADIAL:
+        return float(active)
+    return prod(_greatest_radial_norm(np.unique(line), width, normalise) for line in coefficients.T)
+
+
+def _greatest_radial_norm(centres: Floats64, width: float, normalise: bool) -> float:
+    """The greatest Σ x² of radial features along one dimension, in which they are products: at a centre or between."""
+    squared = (np.union1d(centres, np.linspace(0.0, 1.0, 101))[:, None] - centres) ** 2
+    if not normalise:
+        return float(np.exp(-squared / width**2).sum(axis=1).max())
+    values = np.exp(-(squared - squared.min(axis=1, keepdims=True)) / (2.0 * width**2))
+    return float(((values / values.sum(axis=1, keepdims=True)) ** 2).sum(axis=1).max())
 
 
 def _count(config: FeatureConfig, kind: int, observations: Observations, given: Floats64) -> int:
@@ -87,7 +123,9 @@ def _refuse_too_many(config: FeatureConfig, size: int, active: int, columns: int
     if active <= MAX_ACTIVE and size * columns <= MAX_WEIGHTS:
         return
     advice = {
-        "tiles": "use fewer --agent.tiles, or scatter them over --agent.hash-size 4096 or more",
+        "tiles": "use a smaller --agent.hash-size, such as 4096"
+        if config.hash_size
+        else "use fewer --agent.tiles, or scatter them over --agent.hash-size 4096 or more",
         "fourier": "use a lower --agent.order, or tiles with --agent.hash-size",
         "polynomial": "use a lower --agent.order, or tiles with --agent.hash-size",
         "rbf": "use fewer --agent.centres, or tiles with --agent.hash-size",
@@ -107,10 +145,10 @@ def _written(count: int) -> str:
 
 def _each(name: str, numbers: Sequence[int], dimensions: int) -> tuple[int, ...]:
     """A number for each dimension. Raises ConfigError."""
-    if len(numbers) not in (1, dimensions) or min(numbers) < 1:
+    if len(numbers) not in (1, dimensions) or min(numbers) < 1 or max(numbers) > _MAX_CELLS:
         raise ConfigError(
             [f"{name}: {tuple(numbers)} is not allowed; the observation has {dimensions} dimensions, give one positive "
-             "number for all or one for each"]
+             f"number for all or one for each, at most {_MAX_CELLS:,}"]
         )  # fmt: skip
     return tuple(numbers) * dimensions if len(numbers) == 1 else tuple(numbers)
 
@@ -143,13 +181,14 @@ def _scaling(config: FeatureConfig, kind: int, observations: Observations) -> tu
             if len(bounds) not in (1, dimensions):
                 raise ConfigError([f"{name} has {len(bounds)} numbers, the observation has {dimensions} dimensions"])
             own[:] = bounds
-    squashes = ~((np.abs(low) < _ENDLESS) & (np.abs(high) < _ENDLESS))
+    squashes = ~(np.isfinite(low) & np.isfinite(high))
     low, high = np.where(squashes, 0.0, low), np.where(squashes, 1.0, high)
-    if (high < low).any():
-        i = int((high < low).argmax())
+    is_empty = (high < low) | ((high == low) & (observations.low < observations.high))
+    if is_empty.any():
+        i = int(is_empty.argmax())
         raise ConfigError([f"low is {low[i]:g} and high {high[i]:g} in dimension {i}; low must be below high"])
     span = high - low
-    if kind in BINARY and observations.is_finite:
+    if kind in BINARY and observations.is_whole:
         span += 1.0  # n whole numbers are n parts of the range
     return low, np.where(span > 0.0, span, 1.0), squashes
 
@@ -186,4 +225,7 @@ def _given(config: FeatureConfig, observations: Observations) -> Floats64:
         raise UsageError(f"cannot read features from {path}: {error}") from error
     if len(table) != observations.num_rows:
         raise UsageError(f"{path} has {len(table)} lines, the environment has {observations.num_rows:,} states")
+    if not np.isfinite(table).all():
+        line = int(np.argmin(np.isfinite(table).all(axis=1))) + 1
+        raise UsageError(f"{path}: features of state {line - 1} (row {line} of numbers) are not finite")
     return table

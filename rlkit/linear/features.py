@@ -39,6 +39,7 @@ class Features(NamedTuple):
     each dimension, `wraps` bool [O] those that wrap around. `coefficients` [G, O] are frequencies, powers or centres;
     of GIVEN, [S, F] the features of each state. `digits` int64 [O, 3]: stride, size and first value of each digit of a
     finite observation, without rows for others. Of a finite observation only GIVEN and ONE_HOT need its row.
+    `greatest_norm` is a bound of |x|², where there is one.
     """
 
     kind: int
@@ -57,6 +58,7 @@ class Features(NamedTuple):
     symmetric: bool
     normalise: bool
     bias: bool
+    greatest_norm: float
 
 
 @compiled

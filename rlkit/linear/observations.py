@@ -16,14 +16,21 @@ from rlkit.types import Floats, Obs, Task
 
 Space: TypeAlias = spaces.Space[Any]
 
+MAX_ROWS = 100_000_000
+"""Most observations that are gone through one by one: 0.8 GB of values."""
+_ENDLESS, _ENDLESS_WHOLE = 1e30, 2.0**31 - 2.0
+"""Bounds of a Box from here on are none: gymnasium writes 3.4e38 and more for none, or a whole type's last numbers."""
+
 
 def linear_reason(task: Task) -> str | None:
     """None if observations are numbers and actions can be listed, else the reason and what to do."""
     if not isinstance(task.action_space, spaces.Discrete):
-        return (
-            f"linear action values need Discrete actions, not {task.action_space} (--wrap discretize-action makes a "
-            "grid of a Box; ddpg and sb3/sac take it as it is)"
+        remedy = (
+            "--wrap discretize-action makes a grid of a Box; ddpg and sb3/sac take it as it is"
+            if isinstance(task.action_space, spaces.Box)
+            else "number the combinations in a wrapper of your own; sb3/ppo takes them as they are"
         )
+        return f"linear action values need Discrete actions, not {task.action_space} ({remedy})"
     return observation_reason(task.observation_space)
 
 
@@ -33,7 +40,9 @@ class Observations:
     Attributes:
         low: least value of each of the O numbers, -inf where there is none.
         high: the greatest.
-        digits: int64 [O, 3], stride in the table's row, size and first value of each; no rows if a leaf is a Box.
+        is_whole: whether all are whole numbers of finite leaves.
+        digits: int64 [O, 3], stride in the table's row, size and first value of each; no rows if a leaf is a Box, or if
+            there are more than MAX_ROWS observations.
         num_rows: how many observations there are; 1 where they are not finite.
 
     >>> Observations(spaces.MultiDiscrete([3, 2]))(np.array([[2, 1]]))
@@ -44,9 +53,10 @@ class Observations:
         self._leaves = leaf_spaces(space)
         bounds = [_bounds(child) for _, child in self._leaves]
         self.low, self.high = (np.concatenate([pair[side] for pair in bounds]) for side in (0, 1))
+        self.is_whole = not any(isinstance(child, spaces.Box) for _, child in self._leaves)
         self.digits: Integers = np.zeros((0, 3), np.int64)
-        if not any(isinstance(child, spaces.Box) for _, child in self._leaves):
-            sizes = (self.high - self.low + 1).astype(np.int64)
+        sizes = [int(size) for size in self.high - self.low + 1] if self.is_whole else []
+        if sizes and prod(sizes) <= MAX_ROWS:
             strides = np.cumprod([1, *sizes[:0:-1]])[::-1]  # the last digit varies fastest, as in `TableIndex`
             self.digits = np.stack([strides, sizes, self.low.astype(np.int64)], axis=1)
         self.num_rows = prod(int(size) for size in self.digits[:, 1])
@@ -74,7 +84,9 @@ class Observations:
 def _bounds(space: Space) -> tuple[Floats64, Floats64]:
     """Least and greatest of the numbers of one leaf."""
     if isinstance(space, spaces.Box):
-        return space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+        limit = _ENDLESS if np.issubdtype(space.dtype, np.floating) else _ENDLESS_WHOLE
+        low, high = (each.reshape(-1).astype(np.float64) for each in (space.low, space.high))
+        return np.where(low > -limit, low, -np.inf), np.where(high < limit, high, np.inf)
     if isinstance(space, spaces.Discrete):
         return np.array([float(space.start)]), np.array([float(space.start + space.n - 1)])
     if isinstance(space, spaces.MultiDiscrete):
@@ -111,7 +123,7 @@ class EncodedObservations(Observations):
             raise UsageError(f"the agent of {run} offers no features; take the run of an agent with a network, as dqn")
         self._actor = actor
         self.low, self.high = np.full(actor.feature_size, -np.inf), np.full(actor.feature_size, np.inf)
-        self.digits, self.num_rows = np.zeros((0, 3), np.int64), 1
+        self.digits, self.num_rows, self.is_whole = np.zeros((0, 3), np.int64), 1, False
 
     def __call__(self, obs: Obs) -> Floats64:
         """Features [N, D]."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeAlias
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -13,17 +15,42 @@ from rlkit.linear.features import BINARY, FOURIER, POLYNOMIAL, Encoder, Features
 from rlkit.linear.weights import Linear
 from rlkit.mdp import Floats64
 from rlkit.ops.features import fourier_rate
+from rlkit.ops.schedules import STEP_SIZE_KINDS
 from rlkit.tabular.arrays import aligned_zeros
 from rlkit.tabular.handles import Handle
-from rlkit.tabular.options import ControlConfig, PredictionConfig, TabularConfig, exploration_of, step_size_of
+from rlkit.tabular.options import ExplorationConfig, TabularConfig, exploration_of
+from rlkit.tabular.tables import StepSize
 from rlkit.types import Task
+
+_LOG = logging.getLogger(__name__)
 
 FeatureKind: TypeAlias = Literal[
     "tiles", "fourier", "polynomial", "rbf", "aggregation", "one-hot", "given", "raw", "encoder"
 ]
 
 
-class FeatureConfig(AgentConfig):
+_SHARE = 0.1
+"""Part of an error that one update with the default step size corrects at most: 1/τ of Sutton and Barto (2018),
+equation 9.19, α = 1 / (τ E[x · x]), with τ = 10. There the mean of |x|² stands, here its bound, so that no state is
+corrected by more."""
+_SCALED = ("low", "high")
+OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
+    "tiles": (*_SCALED, "num_tilings", "tiles", "wrap", "hash_size"),
+    "fourier": (*_SCALED, "order", "rate_by_frequency"),
+    "polynomial": (*_SCALED, "order", "degree", "polynomial_range"),
+    "rbf": (*_SCALED, "centres", "width", "normalise"),
+    "aggregation": (*_SCALED, "groups"),
+    "one-hot": (),
+    "given": ("feature_file",),
+    "raw": (),
+    "encoder": ("encoder",),
+}
+"""Options that each kind of features reads, besides those that all read."""
+_OF_SOME_KIND = frozenset(name for names in OPTIONS_OF.values() for name in names)
+_STEP_SIZES = ("learning_rate", "second_learning_rate", "average_learning_rate")
+
+
+class FeatureConfig(TabularConfig):
     """How observations become features, by `rlkit.linear.building`; numbers for each dimension may be given as one."""
 
     features: FeatureKind = "tiles"
@@ -62,21 +89,39 @@ class FeatureConfig(AgentConfig):
     """encoder: folder of a run whose agent offers features"""
     bias: bool = False
     """one feature more, always 1"""
-    learning_rate: float = Field(0.1, gt=0.0)
-    """step size α; divided by the number of active features where these are all 1 (tiles, aggregation, one-hot)"""
+    learning_rate: float | None = Field(None, gt=0.0)
+    """step size α; divided by the number of active features where these are all 1 (tiles, aggregation, one-hot). By
+    default 0.1 for these, and for others 0.1 / the greatest |x|² (Sutton and Barto 2018, equation 9.19)"""
     learning_rate_schedule: Literal["constant", "sample-average", "robbins-monro", "linear"] = "constant"
     """constant; learning_rate/n in the n-th update; learning_rate/n^exponent; linear to zero over the run"""
+    learning_rate_exponent: float = Field(1.0, gt=0.5, le=1.0)
+    """exponent of robbins-monro; sums of squares are finite only above 1/2"""
     initial_value: float = 0.0
     """value of every observation before learning; needs features that are all 1, or a constant one"""
     initial_weights: tuple[float, ...] | None = None
     """weights before learning, of each column of values"""
 
+    @classmethod
+    def still_valid(cls, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+        """Other features than a preset's need other step sizes, and have other options."""
+        kind = str(later.get("features"))
+        if kind not in OPTIONS_OF or kind == earlier.get("features", cls.model_fields["features"].default):
+            return dict(earlier)
+        unfit = (_OF_SOME_KIND - set(OPTIONS_OF[kind])) | {*_STEP_SIZES, "initial_weights"}
+        return {name: value for name, value in earlier.items() if name not in unfit}
 
-class LinearControlConfig(FeatureConfig, ControlConfig):
+    def unused(self) -> list[str]:
+        """Options that were set and that the features do not read."""
+        fields = type(self).model_fields
+        others = sorted(_OF_SOME_KIND - set(OPTIONS_OF[self.features]))
+        return [name for name in others if vars(self)[name] != fields[name].default]
+
+
+class LinearControlConfig(FeatureConfig, ExplorationConfig):
     """Options of linear control."""
 
 
-class LinearPredictionConfig(FeatureConfig, PredictionConfig):
+class LinearPredictionConfig(FeatureConfig):
     """Options of linear prediction."""
 
     policy: str = "uniform"
@@ -119,14 +164,11 @@ def new_linear(
     """
     assert isinstance(config, FeatureConfig)
     none = np.zeros((0, num_actions))
-    horizon = float(max(task.total_steps, 1))
-    size = step_size_of(config, horizon)
-    if features.kind in BINARY:
-        size = size._replace(initial=size.initial / features.active)
-    rates = np.zeros(0)
-    if features.kind == FOURIER and config.rate_by_frequency:
-        rates = np.ones(features.size)
-        rates[: len(features.coefficients)] = [fourier_rate(each) for each in features.coefficients]
+    horizon, rates = float(max(task.total_steps, 1)), _rates(config, features)
+    size = StepSize(
+        STEP_SIZE_KINDS.index(config.learning_rate_schedule), step_size(config.learning_rate, features, rates),
+        config.learning_rate_exponent, horizon,
+    )  # fmt: skip
     weights = aligned_zeros((columns, features.size))
     weights[:] = _first_weights(config, features)
     slots = new_slots(features, task.num_envs, num_actions)
@@ -136,6 +178,25 @@ def new_linear(
         exploration_of(config, horizon), size, features, slots,
         Handle(Encoder(features, slots)),
     )  # fmt: skip
+
+
+def step_size(given: float | None, features: Features, rates: Floats64) -> float:
+    """A step size for each feature: `given` (of binary codes a share of their sum), or one that suits the features."""
+    if given is not None:
+        return given / features.active if features.kind in BINARY else given
+    norm = float(rates.sum()) if len(rates) else features.greatest_norm
+    if features.kind not in BINARY:
+        _LOG.info("step size %.3g, a tenth of 1 / |x|²; --agent.learning-rate takes another", _SHARE / norm)
+    return _SHARE / norm
+
+
+def _rates(config: FeatureConfig, features: Features) -> Floats64:
+    """Factors of each weight's step size [F], or none."""
+    if features.kind != FOURIER or not config.rate_by_frequency:
+        return np.zeros(0)
+    rates = np.ones(features.size)
+    rates[: len(features.coefficients)] = [fourier_rate(each) for each in features.coefficients]
+    return rates
 
 
 def _first_weights(config: FeatureConfig, features: Features) -> Floats64:

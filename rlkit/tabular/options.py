@@ -38,7 +38,7 @@ class StepSizeConfig(TabularConfig):
     """every estimate before the first visit; high ones are optimistic and explore"""
 
 
-class ControlConfig(StepSizeConfig):
+class ExplorationConfig(TabularConfig):
     """Also ε-greedy exploration (Sutton and Barto 2018, section 2.2)."""
 
     epsilon: float = Field(0.1, ge=0.0, le=1.0)
@@ -58,6 +58,10 @@ class ControlConfig(StepSizeConfig):
                 "both above 0; use linear to reach 0"
             )
         return self
+
+
+class ControlConfig(ExplorationConfig, StepSizeConfig):
+    """Both."""
 
 
 class PredictionConfig(StepSizeConfig):
@@ -97,7 +101,7 @@ def new_tables(
 
 def exploration_of(config: TabularConfig, horizon: float) -> Exploration:
     """ε by the options; none where there are none. `horizon` in env steps."""
-    if not isinstance(config, ControlConfig):
+    if not isinstance(config, ExplorationConfig):
         return Exploration(0, 0.0, 0.0, 1.0)
     kind = EXPLORATION_KINDS.index(config.epsilon_schedule)
     return Exploration(kind, config.epsilon, config.final_epsilon, float(config.epsilon_steps or horizon))

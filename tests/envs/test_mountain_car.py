@@ -156,3 +156,11 @@ def test_it_draws_itself() -> None:
     env.close()
     assert first.shape == (400, 600, 3)
     assert (first != second).any()
+
+
+@pytest.mark.parametrize("action", [7, -1, 0.5])
+def test_actions_outside_the_space_are_refused_as_gymnasium_does(action: float) -> None:
+    for env in (MountainCar(), gym.make("MountainCar-v0").unwrapped):
+        env.reset(seed=0)
+        with pytest.raises(AssertionError, match="invalid"):
+            env.step(action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import pytest
 from gymnasium import spaces
 
 import rlkit
+from rlkit import registry
 from rlkit.errors import ConfigError, UnsupportedTaskError, UsageError
 from rlkit.linear.agent import LinearAgent
 from rlkit.linear.building import features_of
 from rlkit.linear.features import Features, encode
-from rlkit.linear.observations import Observations
+from rlkit.linear.observations import Observations, linear_reason
 from rlkit.linear.options import LinearControlConfig
 from rlkit.ops.features import fourier_rate, mixed_hash
+from rlkit.resolve import resolve
 from rlkit.tabular.indexing import TableIndex
+from rlkit.types import Task
 
 UNIT_SQUARE = spaces.Box(0.0, 1.0, (2,), np.float64)
 
@@ -133,6 +137,9 @@ def test_given_features_come_from_a_file(tmp_path: Path) -> None:
     assert code(features, 2.0, state=2)[1] == [3.0, 4.0]
     with pytest.raises(UsageError, match="3 lines, the environment has 4 states"):
         built(spaces.Discrete(4), features="given", feature_file=str(file))
+    file.write_text("1,0.5\n0,nan\n3,4\n")
+    with pytest.raises(UsageError, match=r"features of state 1 .* not finite"):
+        built(spaces.Discrete(3), features="given", feature_file=str(file))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +170,25 @@ def test_dimensions_without_bounds_are_squashed() -> None:
     assert not bounded.squashes.any()
 
 
+def test_wide_bounds_are_bounds_and_only_gymnasiums_none_are_none() -> None:
+    wide = spaces.Box(0.0, 5e6, (1,), np.float64)
+    for features in (built(wide), built(wide, low=(0.0,), high=(5e6,))):
+        assert (features.squashes.tolist(), features.span.tolist()) == ([False], [5e6])
+    whole = spaces.Box(-np.inf, np.inf, (1,), np.int64)  # gymnasium stores the type's last numbers
+    for space in (whole, spaces.Box(-np.inf, np.inf, (1,)), spaces.Box(-3.4e38, 3.4e38, (1,), np.float32)):
+        assert built(space).squashes.tolist() == [True]
+        assert built(space, low=(-1e31,), high=(1e31,)).squashes.tolist() == [False]
+
+
+def test_observations_beyond_counting_are_numbers_without_rows() -> None:
+    for space in (spaces.MultiBinary(40), spaces.MultiDiscrete([2**40, 2**40]), spaces.MultiBinary(64)):
+        observations = Observations(space)
+        assert (observations.is_finite, observations.num_rows) == (False, 1)
+        agent = linear_agent(space, features="polynomial", order=1)
+        assert agent.state_values().shape == (0,)
+        assert np.isfinite(agent.values(np.array([space.sample()]))).all()
+
+
 def test_too_many_features_are_refused_with_their_count() -> None:
     space = spaces.Box(-1.0, 1.0, (8,), np.float64)
     with pytest.raises(UnsupportedTaskError, match=r"1,679,616 features[\s\S]*100,000[\s\S]*lower --agent.order"):
@@ -170,7 +196,9 @@ def test_too_many_features_are_refused_with_their_count() -> None:
     with pytest.raises(UnsupportedTaskError, match=r"344,373,768 features[\s\S]*hash-size"):
         built(space, features="tiles")
     assert built(space, features="tiles", hash_size=4096).size == 4096
-    with pytest.raises(UnsupportedTaskError, match="finitely many observations"):
+    with pytest.raises(UnsupportedTaskError, match="Use a smaller"):
+        built(space, features="tiles", hash_size=10**12)
+    with pytest.raises(UnsupportedTaskError, match="different observations"):
         built(space, features="one-hot")
 
 
@@ -197,8 +225,12 @@ def test_features_of_images_are_refused_with_a_power_of_ten(options: dict[str, A
         ({"tiles": (8, 8, 8)}, "2 dimensions"),
         ({"low": (1.0, 2.0, 3.0)}, "low has 3 numbers"),
         ({"low": (1.0,), "high": (0.0,)}, "low must be below high"),
+        ({"low": (0.0,), "high": (0.0,)}, "low must be below high"),
+        ({"tiles": (10**20,), "hash_size": 4096}, "at most 2,147,483,648"),
         ({"wrap": (4,)}, "dimension 4 cannot wrap"),
         ({"features": "given"}, "feature_file"),
+        ({"order": 5}, "order is for features fourier and polynomial; features tiles does not read it"),
+        ({"features": "one-hot", "low": (0.0,)}, "low is for features tiles and"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, Any], message: str) -> None:
@@ -220,8 +252,47 @@ def test_values_begin_where_initial_value_says() -> None:
 def test_continuous_actions_are_refused_with_agents_that_take_them() -> None:
     with pytest.raises(UnsupportedTaskError, match=r"discretize-action[\s\S]*ddpg"):
         rlkit.make("linear-sarsa-lambda", "Pendulum-v1")
+    several = Task(UNIT_SQUARE, spaces.MultiDiscrete([2, 3]))
+    assert re.search("wrapper of your own; sb3/ppo", str(linear_reason(several)))
 
 
 def test_replacing_traces_are_refused_for_features_that_are_not_all_one() -> None:
     with pytest.raises(ConfigError, match="use dutch"):
         rlkit.make("linear-sarsa-lambda", "MountainCar-v0", features="fourier", traces="replacing")
+
+
+def test_default_step_sizes_correct_a_tenth_of_an_error_at_most() -> None:
+    """α |x|² ≤ 0.1 for any observation, and not far below it for some; explicit ones stay what they are."""
+    rng, kinds = np.random.default_rng(0), ("tiles", "fourier", "polynomial", "rbf", "aggregation", "raw")
+    for kind in kinds:
+        for more in ({}, {"bias": True}, *([{"normalise": True}] if kind == "rbf" else [])):
+            agent = linear_agent(UNIT_SQUARE, features=kind, **more)
+            features = agent.linear.features
+            points = [*rng.random((200, 2)), np.zeros(2), np.ones(2), np.full(2, 0.5)]
+            greatest = max(float(np.square(code(features, *point)[1]).sum()) for point in points)
+            assert 0.07 < agent.linear.step_size.initial * greatest <= 0.1 + 1e-12, (kind, more)
+    assert linear_agent(UNIT_SQUARE, features="fourier", learning_rate=0.7).linear.step_size.initial == 0.7
+    assert linear_agent(UNIT_SQUARE, learning_rate=0.5).linear.step_size.initial == 0.5 / 8
+    rated = linear_agent(UNIT_SQUARE, features="fourier", order=1, rate_by_frequency=True)
+    assert rated.linear.step_size.initial == pytest.approx(0.1 / (3.0 + 2**-0.5))
+    second = linear_agent(UNIT_SQUARE, "tdc", features="fourier", order=1).learner.second_rate
+    assert second == pytest.approx(0.1 / 4.0)
+
+
+def linear_agent(space: spaces.Space[Any], name: str = "linear-sarsa", **options: Any) -> Any:
+    kind = registry.agent_class(name)
+    return kind(registry.config_class(kind)(**options), Task(space, spaces.Discrete(2), total_steps=100))
+
+
+def test_other_features_than_a_presets_do_not_take_its_step_size(caplog: pytest.LogCaptureFixture) -> None:
+    def resolved(**options: Any) -> Any:
+        return resolve("linear-sarsa-lambda", "CartPole-v1", agent_config=options).agent
+
+    assert (resolved().features, resolved().learning_rate) == ("fourier", 0.001)
+    assert (resolved(order=2).learning_rate, resolved(features="fourier").learning_rate) == (0.001, 0.001)
+    assert not caplog.records
+    other = resolved(features="tiles")
+    assert (other.learning_rate, other.order, other.rate_by_frequency, other.lam) == (None, 3, False, 0.9)
+    assert other.low == (-2.4, -3.0, -0.21, -3.5), "bounds are the environment's, whatever the features"
+    assert "learning_rate, order, rate_by_frequency of the preset or file do not hold" in caplog.text
+    assert resolved(features="tiles", learning_rate=0.5).learning_rate == 0.5

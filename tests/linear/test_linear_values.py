@@ -325,3 +325,20 @@ def test_values_that_diverge_end_the_run_by_name(engine: str, tmp_path: Path) ->
             wrap=("time-limit:max_episode_steps=20",),
             agent_config={"engine": engine, "features": "fourier", "learning_rate": 50.0},
         )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["CartPole-v1", "MountainCar-v0"])
+@pytest.mark.parametrize("name", ["linear-sarsa", "linear-sarsa-lambda", "linear-q-learning", "linear-td", "tdc"])
+def test_fourier_features_do_not_diverge_with_the_default_step_size(name: str, env: str, tmp_path: Path) -> None:
+    """1296 features in CartPole; control learns there, where a random policy reaches 22."""
+    result = rlkit.train(
+        name, env, total_steps=20_000, run_dir=tmp_path, preset="none", eval_every=0,
+        agent_config={"features": "fourier", "order": 5},
+    )  # fmt: skip
+    weights = result.agent.weights
+    assert np.isfinite(weights).all()
+    assert 0.0 < np.abs(weights).max() < 100.0
+    if env == "CartPole-v1" and len(weights) > 1:
+        assert result.final_return is not None
+        assert result.final_return > 100.0
