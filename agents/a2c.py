@@ -26,6 +26,7 @@ from rlkit.agents.on_policy import (
     RolloutTensors,
     policy_gradient_step,
     scheduled,
+    warn_of_short_run,
 )
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm
@@ -71,6 +72,7 @@ class A2C:
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
         self.actor = OnPolicyActor(config, task)
         self.optimizer = self._optimizer(self.actor.network.flat)
+        warn_of_short_run(config.n_steps, task)
         self.rollout = self.actor.rollout(config.n_steps, task)
         self._env_steps = 0
 

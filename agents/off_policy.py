@@ -21,7 +21,7 @@ from rlkit import seeding
 from rlkit.config import AgentConfig
 from rlkit.data.flatten import ObservationFlattener
 from rlkit.data.hindsight import hindsight_replay
-from rlkit.data.replay import Batch, ReplayBuffer
+from rlkit.data.replay import Batch, ReplayBuffer, require_rows
 from rlkit.data.store import TransitionStore
 from rlkit.errors import UsageError
 from rlkit.nn.optim import Adam
@@ -143,6 +143,7 @@ class OffPolicyAgent(ABC):
 
     def observe(self, step: Transition, carry: Carry) -> None:
         """Store one step of N environments, actions scaled to [-1, 1]."""
+        require_rows(step, self._num_envs)
         unit = to_unit(step.action, self._low, self._high).reshape(self._num_envs, self.action_size)
         self.replay.add(replace(step, action=unit))  # float32 in the ring
         self._env_steps += self._num_envs

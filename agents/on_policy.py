@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from rlkit import seeding
 from rlkit.agents.observations import ObservationTensors, without_mask
 from rlkit.config import AgentConfig
+from rlkit.data.replay import require_rows
 from rlkit.data.rollout import Rollout, RolloutBatch, Values
 from rlkit.nn.action_heads import action_head, action_head_reason
 from rlkit.nn.actor_critic import ActorCritic
@@ -24,6 +26,7 @@ from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
 from rlkit.spaces import observation_reason
 from rlkit.types import Array, Bools, Floats, Metrics, Obs, State, Task, Transition
 
+_LOG = logging.getLogger(__name__)
 Schedule: TypeAlias = Literal["constant", "linear"]
 RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
 """Keys of a transition's extras."""
@@ -78,6 +81,7 @@ class OnPolicyActor:
 
     def __init__(self, config: PolicyConfig, task: Task) -> None:
         self.device = torch.device(task.device)
+        self._num_envs = task.num_envs
         self._prepare = ObservationTensors(task.observation_space, "mlp", self.device)
         self.obs_size = self._prepare.shape[0]
         self.head = action_head(task.action_space)
@@ -103,7 +107,12 @@ class OnPolicyActor:
         return action, {} if log_prob is None else {RAW_ACTION: raw, LOG_PROB: log_prob}
 
     def stored(self, step: Transition) -> Stored:
-        """What learning keeps of a step whose actions this actor drew."""
+        """What learning keeps of a step whose actions this actor drew.
+
+        Raises:
+            UsageError: the step is of another number of environments than the agent was made for.
+        """
+        require_rows(step, self._num_envs)
         prepare, extras = self._prepare.array, step.extras
         mask = None if self._is_box else step.action_mask
         return Stored(
@@ -157,6 +166,17 @@ class OnPolicyActor:
     def mean_std(self) -> dict[str, float]:
         """`train/std`, the mean standard deviation of continuous actions; nothing for discrete ones."""
         return {"train/std": float(self.network.log_std.detach().exp().mean())} if self._is_box else {}
+
+
+def warn_of_short_run(n_steps: int, task: Task) -> None:
+    """Say that a run ends before its first rollout is full, so that nothing is learned."""
+    rollout = n_steps * task.num_envs
+    if 1 < task.total_steps < rollout:
+        _LOG.warning(
+            "a rollout is %s env steps and the run %s: it will learn nothing; choose a smaller --agent.n-steps or a "
+            "larger --total-steps",
+            f"{rollout:,}", f"{task.total_steps:,}",
+        )  # fmt: skip
 
 
 def policy_gradient_step(

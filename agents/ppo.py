@@ -29,6 +29,7 @@ from rlkit.agents.on_policy import (
     RolloutTensors,
     Schedule,
     scheduled,
+    warn_of_short_run,
 )
 from rlkit.data.rollout import RolloutBatch, minibatches
 from rlkit.nn.compiled_ppo import Losses, Weights, compiled_ppo
@@ -81,6 +82,7 @@ class PPO:
         self.actor = OnPolicyActor(config, task)
         self.optimizer = Adam(self.actor.network.flat, config.learning_rate, eps=1e-5)
         self._compiled = compiled_ppo(self.actor.network)
+        warn_of_short_run(config.n_steps, task)
         self.rollout = self.actor.rollout(config.n_steps, task)
         self._rng = seeding.generator(task.seed, "minibatches")
         self._env_steps = 0

@@ -85,6 +85,9 @@ class Sb3Agent:
         if not isinstance(task.action_space, allowed):
             names = ", ".join(kind.__name__ for kind in allowed)
             return f"stable-baselines3's {cls.algorithm.__name__} needs an action space of kind {names}"
+        box = task.action_space
+        if isinstance(box, spaces.Box) and not box.is_bounded("both"):
+            return f"stable-baselines3 needs finite action bounds, these are {box}; give the Box finite low and high"
         leaves = [task.observation_space]
         if isinstance(task.observation_space, spaces.Dict):
             leaves = list(task.observation_space.spaces.values())

@@ -107,7 +107,7 @@ def mountain_car_continuous(state: Array, action: float) -> Outcome:
         new_velocity = np.float32(0.0)
     state[0], state[1] = new_position, new_velocity
     terminated = bool(new_position >= np.float32(_CONTINUOUS_CAR_GOAL) and new_velocity >= 0.0)
-    effort = float(action)
+    effort = np.float64(action)  # of a float32 machine code would make a float32
     return (100.0 if terminated else 0.0) - effort * effort * 0.1, terminated
 
 

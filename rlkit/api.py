@@ -163,6 +163,7 @@ def resume(run_dir: str | Path, *, total_steps: int | None = None, env: EnvLike 
         restore_matmul_backend(meta)
         checkpoint = (store := folder.checkpoints).load()
         _warn_about_versions(checkpoint)
+        _warn_about_schedules(config, meta["schedule_steps"])
         if total_steps is not None and checkpoint.step > total_steps:
             raise UsageError(f"the run has {checkpoint.step} env steps already, more than {total_steps}")
         seeding.seed_global_generators(options.seed)
@@ -171,6 +172,17 @@ def resume(run_dir: str | Path, *, total_steps: int | None = None, env: EnvLike 
         agent = build_agent(config, task)
         folder.write_config(config)
         return Running(folder, config, env, envs, task, agent, store).execute(checkpoint)
+
+
+def _warn_about_schedules(config: RunConfig, horizon: int) -> None:
+    """Tell that what falls to zero at the end of the first horizon stays there in a longer run."""
+    falling = [name for name, value in config.agent if name.endswith("_schedule") and value == "linear"]
+    if falling and config.options.total_steps > horizon:
+        _LOG.warning(
+            "%s: linear over the first %s env steps, then zero, so nothing more is learned after them; for a longer "
+            "run with its own schedule start anew with --total-steps %d",
+            " and ".join(falling), f"{horizon:,}", config.options.total_steps,
+        )  # fmt: skip
 
 
 def load(run: str | Path, *, env: EnvLike | None = None, checkpoint: str = "latest") -> Policy:

@@ -68,6 +68,7 @@ class Evaluate:
         self._truth = truth
         self.best_return: float | None = None
         self.last_return: float | None = None
+        self.last_step: int | None = None  # env step of that evaluation
 
     def start(self, session: Session) -> None:
         """Nothing to set up."""
@@ -85,7 +86,7 @@ class Evaluate:
             "eval/mean_ep_length": sum(lengths) / len(lengths),
             **self._truth(),
         }
-        self.last_return = result.mean
+        self.last_return, self.last_step = result.mean, session.step
         if self.best_return is None or result.mean > self.best_return:
             self.best_return = result.mean
             self._best.save(session.step, self._policy_state())
@@ -94,12 +95,13 @@ class Evaluate:
         """Nothing to finish."""
 
     def state(self) -> State:
-        """Best and last mean return."""
-        return {"best_return": self.best_return, "last_return": self.last_return}
+        """Best and last mean return, and the step of the last."""
+        return {"best_return": self.best_return, "last_return": self.last_return, "last_step": self.last_step}
 
     def load_state(self, state: State) -> None:
         """Restore `state`."""
         self.best_return, self.last_return = state["best_return"], state["last_return"]
+        self.last_step = state.get("last_step")  # checkpoints of rlkit 0.1.0 have none
 
 
 class Log:
@@ -227,12 +229,12 @@ class ProgressLine(_Stateless):
         self._evaluation = evaluation
         self._console = Console(file=stream or sys.stderr)
         self._live: Live | None = None
-        self._shown = (0.0, 0)  # seconds and step when the line was last drawn
+        self._began = self._shown = (0.0, 0)  # seconds and step at the start, and when the line was last drawn
         self._rate = 0.0
 
     def start(self, session: Session) -> None:
         """Begin the line."""
-        self._shown = (session.seconds, session.step)
+        self._began = self._shown = (session.seconds, session.step)
         if self._console.is_terminal:
             self._live = Live(self._text(session), console=self._console, auto_refresh=False)
             self._live.start()
@@ -249,7 +251,10 @@ class ProgressLine(_Stateless):
         self._draw(session)
 
     def stop(self, session: Session) -> None:
-        """The last line stays."""
+        """The last line stays, with the mean speed of the whole session."""
+        seconds, step = self._began
+        if session.step > step:
+            self._rate = (session.step - step) / max(session.seconds - seconds, 1e-9)
         self._draw(session)
         if self._live is not None:
             self._live.stop()

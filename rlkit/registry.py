@@ -117,8 +117,8 @@ AGENTS: dict[str, AgentEntry] = {
         "rlkit.agents.rainbow:Rainbow", "DQN with double, dueling, prioritised, 3-step, noisy and C51"
     ),
     "ddpg": AgentEntry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
-    "ppo": AgentEntry("rlkit.agents.ppo:PPO", "proximal policy optimisation, any actions"),
-    "a2c": AgentEntry("rlkit.agents.a2c:A2C", "advantage actor-critic, any actions"),
+    "ppo": AgentEntry("rlkit.agents.ppo:PPO", "proximal policy optimisation, discrete or continuous actions"),
+    "a2c": AgentEntry("rlkit.agents.a2c:A2C", "advantage actor-critic, discrete or continuous actions"),
     "reinforce": AgentEntry("rlkit.agents.reinforce:REINFORCE", "policy gradient from whole episodes, with a baseline"),
     "td3": AgentEntry("rlkit.agents.td3:TD3", "DDPG with twin critics, smoothed targets and delayed policy updates"),
     "sac": AgentEntry("rlkit.agents.sac:SAC", "soft actor-critic, continuous actions, learned temperature"),

@@ -29,7 +29,8 @@ class RunResult:
     """What came of a run.
 
     `status` is `done`, the stop condition that was met, `SIGINT` or `SIGTERM`. `final_return` is the last evaluation's
-    mean, without evaluations that of the last 100 episodes, and None before any.
+    mean, without evaluations that of the last 100 episodes, and None before any; `evaluated_step` is the env step of
+    that evaluation.
     """
 
     run_dir: Path
@@ -38,6 +39,7 @@ class RunResult:
     seconds: float
     status: str
     agent: Any
+    evaluated_step: int | None = None
 
     @property
     def exit_code(self) -> int:
@@ -111,7 +113,8 @@ class Running:
         session = self.session
         evaluated = self.evaluation.last_return
         final_return = session.mean_return() if evaluated is None else evaluated
-        return RunResult(self.folder.path, final_return, session.step, session.seconds, status, self.agent)
+        step = self.evaluation.last_step
+        return RunResult(self.folder.path, final_return, session.step, session.seconds, status, self.agent, step)
 
     def _policy_state(self) -> State:
         states = [normalizer.normalizer_state() for normalizer in normalizers(self.envs)]

@@ -135,6 +135,13 @@ def test_a_run_says_where_it_is_and_what_to_do_next(folder: Path, capsys: pytest
     assert "holds a run already" in capsys.readouterr().err
 
 
+def test_a_return_that_is_older_than_the_run_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*RANDOM, "--eval-every", "150", "--eval-episodes", "1") == 0
+    assert "when last evaluated, at step 150" in capsys.readouterr().out
+    assert call(*RANDOM, "--eval-every", "100", "--eval-episodes", "1") == 0
+    assert "last evaluated" not in capsys.readouterr().out
+
+
 def test_several_seeds_each_have_a_folder(folder: Path) -> None:
     assert call(*RANDOM, "--seeds", "2", "--seed", "5", "--run-dir", "many") == 0
     assert sorted(path.name for path in (folder / "many").iterdir()) == ["s5", "s6"]

@@ -140,6 +140,8 @@ def _report(result: RunResult) -> int:
     """The last lines of a run: what came of it, and what to do next."""
     run_dir = shlex.quote(str(result.run_dir))
     value = "no episode finished" if result.final_return is None else f"return {result.final_return:.1f}"
+    if result.evaluated_step is not None and result.evaluated_step < result.steps:
+        value += f" when last evaluated, at step {result.evaluated_step:,}"
     print(f"{result.status}: {result.steps:,} steps in {result.seconds:.1f} s, {value}")
     print(f"run: {result.run_dir}")
     if result.exit_code:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 import rlkit
 from rlkit.agents.ppo import PPO, PPOConfig
 from rlkit.data.rollout import RolloutBatch
+from rlkit.errors import UsageError
 from rlkit.types import Task, Transition
 
 TASK = Task(spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(3), num_envs=2, total_steps=400)
@@ -46,6 +47,30 @@ def test_every_epoch_goes_through_the_rollout_in_minibatches(monkeypatch: pytest
         rows = np.concatenate([batch.obs[:, 0] for batch in seen[4 * epoch : 4 * epoch + 4]])
         assert len(np.unique(rows)) == 100
     assert (seen[0].obs != seen[4].obs).any()
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce", "sac", "td3"])
+def test_steps_of_another_number_of_environments_are_refused(name: str, tmp_path: Path) -> None:
+    agent = rlkit.make(name, "Pendulum-v1", num_envs=3, total_steps=600)
+    with pytest.raises(UsageError, match="made for 3 environments and is given steps of 1"):
+        rlkit.train(agent, "Pendulum-v1", total_steps=600, run_dir=tmp_path / "run", eval_every=0)
+
+
+@pytest.mark.parametrize(("n_steps", "is_told"), [(200, False), (201, True)])
+def test_a_run_shorter_than_a_rollout_is_told(n_steps: int, is_told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    PPO(small(n_steps=n_steps), TASK)
+    assert ("it will learn nothing" in caplog.text) == is_told
+
+
+def test_a_run_extended_beyond_its_schedules_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = small(n_steps=20, clip_range_schedule="linear").model_dump()
+    run = rlkit.train("ppo", "CartPole-v1", total_steps=40, run_dir=tmp_path / "run", preset="none", eval_every=0,
+                      agent_config=config).run_dir  # fmt: skip
+    assert "nothing more is learned" not in caplog.text
+    rlkit.resume(run, total_steps=60)
+    assert (
+        "clip_range_schedule: linear over the first 40 env steps, then zero, so nothing more is learned" in caplog.text
+    )
 
 
 def test_it_stops_before_the_update_that_follows_too_far_a_move(monkeypatch: pytest.MonkeyPatch) -> None:

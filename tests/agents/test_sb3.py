@@ -66,3 +66,6 @@ def test_spaces_it_cannot_serve_are_explained() -> None:
     assert "Discrete" in (Sb3DQN.supports(Task(box, box)) or "")
     assert "Tuple" in (Sb3PPO.supports(Task(spaces.Tuple([box]), box)) or "")
     assert Sb3PPO.supports(Task(spaces.Dict(a=box), box)) is None
+    unbounded = spaces.Box(-np.inf, np.inf, (2,))
+    assert "finite action bounds" in (Sb3PPO.supports(Task(box, unbounded)) or "")
+    assert Sb3PPO.supports(Task(unbounded, box)) is None
