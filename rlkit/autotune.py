@@ -11,8 +11,8 @@ setting. An agent that does not update in that time is timed by its steps, which
 
 Compiled environments, devices, numbers of threads and environments in processes of their own (last, because they take
 seconds to start) are tried one after the other, each with the best of those before: vectorisation changes only how
-environments are stepped, threads and device only what networks cost. A setting further down the table must be 5 % faster
-to be taken; less is noise.
+environments are stepped, threads and device only what networks cost. A setting further down the table must be 5 %
+faster to be taken; less is noise.
 
 Nothing of the algorithm changes: number of environments, batches, seeds and random streams stay as they are. Results
 differ as they do between devices and numbers of threads, by rounding.
@@ -116,7 +116,7 @@ def autotune(
     load_actor: Callable[[str], Actor] | None = None,
     measure: Measure | None = None,
 ) -> Tuned:
-    """Measure the settings that this machine, agent and environment allow, in ten seconds or less.
+    """Measure the settings that this machine, agent and environment allow, in about ten seconds.
 
     Args:
         config: the run.
