@@ -9,9 +9,10 @@ makes acting cheaper than it will be. Logging, evaluation and checkpoints are le
 setting. An agent that does not update in that time is timed by its steps, which the table says; one that owns its loop
 (stable-baselines3's) is stopped when it next reports, which may be later.
 
-Vectorisation, device and threads are tried one after the other, each with the best of those before: vectorisation
-changes only how environments are stepped, threads and device only what networks cost. A setting that asks for more (in
-the order of the table) must be 5 % faster to be taken; less is noise.
+Compiled environments, devices, numbers of threads and environments in processes of their own (last, because they take
+seconds to start) are tried one after the other, each with the best of those before: vectorisation changes only how
+environments are stepped, threads and device only what networks cost. A setting further down the table must be 5 %
+faster to be taken; less is noise.
 
 Nothing of the algorithm changes: number of environments, batches, seeds and random streams stay as they are. Results
 differ as they do between devices and numbers of threads, by rounding.
@@ -115,7 +116,7 @@ def autotune(
     load_actor: Callable[[str], Actor] | None = None,
     measure: Measure | None = None,
 ) -> Tuned:
-    """Measure the settings that this machine, agent and environment allow, in ten seconds or less.
+    """Measure the settings that this machine, agent and environment allow, in about ten seconds.
 
     Args:
         config: the run.
@@ -138,9 +139,10 @@ def autotune(
     timings = [best]
     budget = _Budget(seconds)
     variations: tuple[Callable[[Setting], list[Setting]], ...] = (
-        lambda setting: [setting._replace(vector=vector) for vector in vectors[1:]],
+        lambda setting: [setting._replace(vector=vector) for vector in vectors[1:] if vector != "process"],
         lambda setting: [setting._replace(device=device) for device in devices[1:]],
         lambda setting: [setting._replace(threads=count) for count in threads[1:]],
+        lambda setting: [setting._replace(vector=vector) for vector in vectors[1:] if vector == "process"],
     )
     for variation in variations:
         found = list(_measured(config, variation(best.setting), measure, budget))

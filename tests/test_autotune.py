@@ -48,8 +48,8 @@ def test_the_fastest_of_each_kind_is_chosen_with_the_best_before() -> None:
     assert tuned.chosen == Setting("compiled", "cpu", 4)
     tried = [timing.setting for timing in tuned.timings]
     assert tried == [
-        Setting("serial", "cpu", 1), Setting("compiled", "cpu", 1), Setting("process", "cpu", 1),
-        Setting("compiled", "cpu", 2), Setting("compiled", "cpu", 4),
+        Setting("serial", "cpu", 1), Setting("compiled", "cpu", 1), Setting("compiled", "cpu", 2),
+        Setting("compiled", "cpu", 4), Setting("process", "cpu", 4),
     ]  # fmt: skip
     options = tuned.applied(config(seed=3)).options
     assert (options.vector, options.threads, options.num_envs, options.seed) == ("compiled", 4, 2, 3)
