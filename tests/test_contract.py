@@ -33,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"hidden": (16,), "episodes": 1},
     **dict.fromkeys(("ddpg", "td3", "sac", "tqc"), DEEP_Q),
     "crossq": DEEP_Q | {"critic_hidden": (16, 16)},
-    "drqv2": DEEP_Q | {"n_step": 1},
+    "drqv2": DEEP_Q | {"n_step": 1, "update_to_data_ratio": 0.1},
     "sb3/a2c": {"hidden": (16,)},
     "sb3/ddpg": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
     "sb3/dqn": {"hidden": (16,), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},

@@ -223,6 +223,7 @@ def test_frames_of_a_stack_are_stored_once(tmp_path: Path) -> None:
     assert agent.replay.sample(4, np.random.default_rng(0)).obs.shape == (4, 3, SIZE, SIZE)
 
 
+@pytest.mark.slow
 def test_it_learns_to_point_at_a_dot(tmp_path: Path) -> None:
     """Random actions return about -6.9, the middle always -5.4; seeds 0 to 3 learn to return -0.5 to -1.4."""
     settings = {"hidden": (32,), "batch_size": 32, "gamma": 0.0, "n_step": 1, "shift": 0, "learning_rate": 2e-3}
