@@ -34,6 +34,8 @@ from rlkit.types import Carry, Floats, Metrics, State, Task
 class CrossQConfig(OffPolicyConfig):
     """Defaults: Bhatt et al. 2024, table of hyperparameters in the appendix, and the authors' code."""
 
+    batch_size: int = Field(256, ge=2)
+    """transitions in one update; one alone has no variance to be normalised by"""
     learning_rate: float = Field(1e-3, gt=0)
     """step size of Adam for actor, critics and temperature"""
     adam_beta: float = Field(0.5, ge=0, lt=1)

@@ -125,9 +125,14 @@ class OnPolicyActor:
         steps, head = (length if task.total_steps else 1), self.head
         return Rollout(steps, task.num_envs, self.obs_size, head.raw_size, head.raw_dtype, head.size)
 
-    def batch(self, rollout: Rollout, gamma: float, gae_lambda: float, values: Values | None = None) -> RolloutBatch:
-        """A rollout with its advantages, and targets that are advantages plus `values`, by default the network's."""
-        found = rollout.evaluate(values or self.network.values)
+    def batch(
+        self, rollout: Rollout, gamma: float, gae_lambda: float, values: Values | None = None, first: int = 0
+    ) -> RolloutBatch:
+        """A rollout from step `first` on with its advantages, and targets: advantages plus `values`.
+
+        Those are the network's unless given.
+        """
+        found = rollout.evaluate(values or self.network.values, first)
         ends = (found.terminated, found.truncated)
         advantage = gae(found.reward, found.value, found.next_value, *ends, gamma=gamma, lambda_=gae_lambda)
         return rollout.batch(found.value, advantage)

@@ -112,8 +112,10 @@ class REINFORCE:
     def _whole_episodes(self) -> RolloutBatch:
         """Steps of whole episodes that were not learned from yet, with their returns."""
         values = self.actor.network.values if self.config.baseline else _zero
-        batch = self.actor.batch(self.rollout, self.config.gamma, gae_lambda=1.0, values=values)
-        time = np.arange(len(self.rollout))[:, None]
+        # what came before is of episodes that still run, perhaps for long: it is not valued with every update
+        first = int(self._learned_until[self._learned_until < self._running_since].min())
+        batch = self.actor.batch(self.rollout, self.config.gamma, gae_lambda=1.0, values=values, first=first)
+        time = np.arange(first, len(self.rollout))[:, None]
         is_whole = (self._learned_until <= time) & (time < self._running_since)  # [T, N]
         return batch.take(np.flatnonzero(is_whole))
 

@@ -60,8 +60,7 @@ class TQC(SAC):
 
     def critic_loss(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Quantile Huber loss, and its gradient by the quantiles, [K, B, N]."""
-        gradient = truncated.quantile_critics_loss_gradient(outputs, target)
-        return truncated.quantile_critics_loss(outputs, target), gradient
+        return truncated.quantile_critics_loss(outputs, target)
 
     def value(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of all quantiles, [B], and its gradient by them, [K, B, N]."""

@@ -60,7 +60,7 @@ class HindsightReplay(ReplayBuffer):
         """Append one step of all environments.
 
         Raises:
-            UsageError: the reward is not the one that the goals give.
+            UsageError: the reward is not the one that the goals give, or they cannot be given several at once.
         """
         now = self._total_added
         if now < _CHECKED_STEPS:
@@ -82,7 +82,10 @@ class HindsightReplay(ReplayBuffer):
         return follows
 
     def _check_reward(self, step: Transition) -> None:
-        found = self._reward(_goal(step.next_obs, "achieved_goal"), _goal(step.next_obs, "desired_goal"))
+        achieved, desired = _goal(step.next_obs, "achieved_goal"), _goal(step.next_obs, "desired_goal")
+        if self._total_added == 0:  # one environment's single goal would not show what becomes of several
+            self._reward(np.concatenate((achieved, achieved)), np.concatenate((desired, desired)))
+        found = self._reward(achieved, desired)
         if not np.allclose(found, step.reward, rtol=1e-4, atol=1e-4):
             raise UsageError(
                 f"agent.her: compute_reward gives {found.tolist()} where the environment gave {step.reward.tolist()}. "
@@ -91,7 +94,14 @@ class HindsightReplay(ReplayBuffer):
 
     def _reward(self, achieved: Array, desired: Array) -> Floats:
         nothing: list[dict[str, Any]] = [{} for _ in achieved]
-        return np.asarray(self._compute_reward(achieved, desired, nothing), np.float32).reshape(len(achieved))
+        found = np.asarray(self._compute_reward(achieved, desired, nothing), np.float32)
+        if found.size != len(achieved):
+            raise UsageError(
+                f"agent.her: compute_reward gives rewards {list(found.shape)} for goals {list(achieved.shape)}. It "
+                "must accept batches [B, *G] and give rewards [B]: reduce over the goal's axes only; or train without "
+                "--agent.her"
+            )
+        return found.reshape(len(achieved))
 
     def _close(self, envs: Indices, last: int) -> None:
         """The episodes of these environments ended with time step number `last`."""

@@ -144,36 +144,38 @@ class Rollout:
 
     def forget(self, steps: int) -> None:
         """Drop the oldest `steps`."""
+        if steps == 0:
+            return
         for array in self._arrays().values():
             array[: self._steps - steps] = array[steps : self._steps].copy()
         self._steps -= steps
 
-    def evaluate(self, values: Values) -> Evaluated:
-        """Values of every step held and of its true successor; the trace of the last one is cut."""
-        held = self._steps
-        obs, next_obs = self.obs[:held], self.next_obs[:held]
-        truncated = ~self.terminated[:held]
-        truncated[:-1] &= self.truncated[: held - 1] | (obs[1:] != next_obs[:-1]).any(axis=2)
+    def evaluate(self, values: Values, first: int = 0) -> Evaluated:
+        """Values of every step held from `first` on and of its true successor; the trace of the last one is cut."""
+        held = slice(first, self._steps)
+        obs, next_obs = self.obs[held], self.next_obs[held]
+        truncated = ~self.terminated[held]
+        truncated[:-1] &= self.truncated[held][:-1] | (obs[1:] != next_obs[:-1]).any(axis=2)
 
         value = values(obs.reshape(-1, obs.shape[2])).reshape(truncated.shape)
         next_value = np.zeros_like(value)
         next_value[:-1] = value[1:]
         if truncated.any():
             next_value[truncated] = values(next_obs[truncated])
-        return Evaluated(self.reward[:held], value, next_value, self.terminated[:held], truncated)
+        return Evaluated(self.reward[held], value, next_value, self.terminated[held], truncated)
 
     def batch(self, value: Floats, advantage: Floats) -> RolloutBatch:
-        """All steps held as one batch [T · N], given values and advantages [T, N]; row t · N + n is step t of n."""
-        held, rows = self._steps, advantage.size
+        """The newest T steps as one batch [T · N], given values and advantages [T, N]; row t · N + n is step t of n."""
+        held, rows = slice(self._steps - len(advantage), self._steps), advantage.size
         mask = self.action_mask
         return RolloutBatch(
-            obs=self.obs[:held].reshape(rows, -1),
-            action=self.action[:held].reshape(rows, -1),
-            log_prob=self.log_prob[:held].reshape(rows),
+            obs=self.obs[held].reshape(rows, -1),
+            action=self.action[held].reshape(rows, -1),
+            log_prob=self.log_prob[held].reshape(rows),
             advantage=advantage.reshape(rows),
             target=(advantage + value).reshape(rows),
             value=value.reshape(rows),
-            action_mask=None if mask is None else mask[:held].reshape(rows, -1),
+            action_mask=None if mask is None else mask[held].reshape(rows, -1),
         )
 
     def state(self) -> State:

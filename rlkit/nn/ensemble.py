@@ -15,7 +15,9 @@ from rlkit.nn.mlp import MLP, Trace
 
 
 class Ensemble:
-    """K networks of the same shape with linear outputs, such as twin critics; they differ by their initial weights.
+    """K networks of the same shape, such as twin critics; they differ by their initial weights.
+
+    Hidden layers are followed by ReLU, outputs are linear.
 
     Args:
         members: The networks, on their device. Their parameters move into `flat`, one network after another.
@@ -29,8 +31,11 @@ class Ensemble:
     def __init__(self, members: Sequence[MLP]) -> None:
         if not members or any(member.widths != members[0].widths for member in members):
             raise UsageError(f"members of an ensemble have widths {[m.widths for m in members]}, they must be alike")
-        if members[0].output != "linear":
-            raise UsageError(f"members of an ensemble have the output {members[0].output!r}, it must be 'linear'")
+        for member in members:
+            if member.output != "linear":
+                raise UsageError(f"a member of an ensemble has the output {member.output!r}, it must be 'linear'")
+            if member.activation != "relu":
+                raise UsageError(f"a member of an ensemble has the activation {member.activation!r}, it must be 'relu'")
         self.members = tuple(members)
         self.flat = flatten_parameters(nn.ModuleList(members))
 

@@ -18,7 +18,6 @@ from rlkit.ops.distributional import (
     categorical_projection,
     clipped_share,
     quantile_loss,
-    quantile_loss_gradient,
     quantile_midpoints,
 )
 from rlkit.ops.value_learning import (
@@ -152,8 +151,5 @@ class QuantileHead:
     def loss(self, outputs: Tensor, target: Tensor, levels: Tensor | None) -> HeadLoss:
         """Quantile Huber loss; its error is the difference of the means."""
         at = self.midpoints if levels is None else levels
-        return HeadLoss(
-            quantile_loss(outputs, at, target, self._threshold),
-            quantile_loss_gradient(outputs, at, target, self._threshold),
-            (outputs.mean(dim=1) - target.mean(dim=1)).abs(),
-        )
+        loss, gradient = quantile_loss(outputs, at, target, self._threshold)
+        return HeadLoss(loss, gradient, (outputs.mean(dim=1) - target.mean(dim=1)).abs())

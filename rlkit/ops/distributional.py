@@ -63,10 +63,13 @@ def quantile_midpoints(count: int) -> Tensor:
     return (torch.arange(count) + 0.5) / count
 
 
-def quantile_loss(quantiles_tm1: Tensor, levels_tm1: Tensor, targets_tm1: Tensor, threshold: float = 1.0) -> Tensor:
-    """Quantile Huber loss, per transition [B]: summed over predictions, averaged over targets.
+def quantile_loss(
+    quantiles_tm1: Tensor, levels_tm1: Tensor, targets_tm1: Tensor, threshold: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Quantile Huber loss, per transition [B]: summed over predictions, averaged over targets; and its gradient [B, K].
 
-    Dabney et al. 2018, QR-DQN equation 10 and algorithm 1; IQN equation 3.
+    Dabney et al. 2018, QR-DQN equation 10 and algorithm 1; IQN equation 3. The gradient is by the predicted quantiles.
+    Both in one function, as the errors [B, K, J] and their weights are nearly all of the work.
 
     Args:
         quantiles_tm1: Predicted quantiles [B, K].
@@ -74,24 +77,13 @@ def quantile_loss(quantiles_tm1: Tensor, levels_tm1: Tensor, targets_tm1: Tensor
         targets_tm1: Samples or quantiles of the target, [B, J].
         threshold: Where Huber's loss goes from squared to linear (κ); 0 gives the plain quantile loss.
     """
-    error, weight = _errors_and_weights(quantiles_tm1, levels_tm1, targets_tm1)
-    magnitude = error.abs()
+    error = targets_tm1[:, None, :] - quantiles_tm1[:, :, None]
+    level = levels_tm1[..., None]
+    weight = torch.where(error < 0, 1.0 - level, level)  # |level - 1{error < 0}|
     if threshold == 0.0:
-        return (weight * magnitude).mean(dim=2).sum(dim=1)
-    huber = torch.where(magnitude <= threshold, 0.5 * error.square(), threshold * (magnitude - 0.5 * threshold))
-    return (weight * huber / threshold).mean(dim=2).sum(dim=1)
-
-
-def quantile_loss_gradient(
-    quantiles_tm1: Tensor, levels_tm1: Tensor, targets_tm1: Tensor, threshold: float = 1.0
-) -> Tensor:
-    """Gradient of `quantile_loss` by the predicted quantiles, [B, K]."""
-    error, weight = _errors_and_weights(quantiles_tm1, levels_tm1, targets_tm1)
-    slope = error.sign() if threshold == 0.0 else error.clamp(-threshold, threshold) / threshold
-    return -(weight * slope).mean(dim=2)
-
-
-def _errors_and_weights(quantiles: Tensor, levels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Target minus prediction, and |level - 1{error < 0}|, both [B, K, J]."""
-    error = targets[:, None, :] - quantiles[:, :, None]
-    return error, (levels[..., None] - (error < 0).to(error.dtype)).abs()
+        slope = weight * error.sign()
+        return (slope * error).mean(dim=2).sum(dim=1), -slope.mean(dim=2)
+    clamped = error.clamp(-threshold, threshold)
+    slope = weight * clamped
+    huber = slope * error.sub(clamped, alpha=0.5)  # c (e - c / 2) is e² / 2 up to κ, and κ (|e| - κ / 2) beyond
+    return huber.mean(dim=2).sum(dim=1) / threshold, slope.mean(dim=2) / -threshold

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlkit.ops.distributional import quantile_loss, quantile_loss_gradient, quantile_midpoints
+from rlkit.ops.distributional import quantile_loss, quantile_midpoints
 
 
 def truncated_quantiles(quantiles: Tensor, dropped: int) -> Tensor:
@@ -32,18 +32,15 @@ def soft_quantile_target(
     return torch.addcmul(r_t[:, None], discount_t[:, None], soft)
 
 
-def quantile_critics_loss(quantiles_tm1: Tensor, target_tm1: Tensor) -> Tensor:
-    """Quantile Huber loss of predictions [K, B, N] against the same targets [B, J], averaged over all."""
-    levels = quantile_midpoints(quantiles_tm1.shape[2]).to(quantiles_tm1)
-    losses = torch.stack([quantile_loss(quantiles, levels, target_tm1) for quantiles in quantiles_tm1])  # [K, B]
-    return losses.mean() / len(levels)
+def quantile_critics_loss(quantiles_tm1: Tensor, target_tm1: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantile Huber loss of predictions [K, B, N] against the same targets [B, J], averaged over all.
 
-
-def quantile_critics_loss_gradient(quantiles_tm1: Tensor, target_tm1: Tensor) -> Tensor:
-    """Gradient of `quantile_critics_loss` by the predictions, [K, B, N]."""
+    With its gradient by the predictions, [K, B, N].
+    """
     levels = quantile_midpoints(quantiles_tm1.shape[2]).to(quantiles_tm1)
-    parts = [quantile_loss_gradient(quantiles, levels, target_tm1) for quantiles in quantiles_tm1]
-    return torch.stack(parts).div_(quantiles_tm1.numel())
+    parts = [quantile_loss(quantiles, levels, target_tm1) for quantiles in quantiles_tm1]
+    losses, gradients = (torch.stack(part) for part in zip(*parts, strict=True))  # [K, B], [K, B, N]
+    return losses.mean() / len(levels), gradients.div_(quantiles_tm1.numel())
 
 
 def mean_value(quantiles: Tensor) -> tuple[Tensor, Tensor]:

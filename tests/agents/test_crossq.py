@@ -12,6 +12,7 @@ import pytest
 import torch
 from control_tasks import SMALL, TASK, Quadratic, transitions
 from gymnasium import spaces
+from pydantic import ValidationError
 from sb3_contrib import CrossQ as Sb3CrossQ
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -128,6 +129,23 @@ def test_there_are_no_targets_and_the_actor_is_delayed() -> None:
         agent.learn(agent.replay.sample(32, agent.rng))
         moved.append(not torch.equal(agent.vectors["actor"], before))
     assert moved == [False, False, True, False, False, True]
+
+
+def test_the_delay_goes_on_where_training_stopped() -> None:
+    agent, twin = CrossQ(small(policy_delay=3), TASK), CrossQ(small(policy_delay=3), TASK)
+    learning(agent, 1)
+    twin.load_training_state(agent.training_state())
+    batch = agent.replay.sample(32, agent.rng)
+    assert ["train/actor_loss" in twin.learn(batch) for _ in range(2)] == [False, True]
+
+
+def test_a_batch_of_one_transition_is_refused_because_two_rows_are_the_fewest_with_a_variance() -> None:
+    with pytest.raises(ValidationError, match="batch_size"):
+        small(batch_size=1)
+    agent = CrossQ(small(batch_size=2), TASK)
+    learning(agent, 0)
+    metrics = [agent.learn(agent.replay.sample(2, agent.rng)) for _ in range(3)][-1]
+    assert np.isfinite(list(metrics.values())).all()
 
 
 def test_a_policy_is_its_weights_and_its_statistics() -> None:

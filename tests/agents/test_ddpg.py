@@ -50,6 +50,21 @@ def test_updates_follow_the_update_to_data_ratio(
     assert len(learned) == updates
 
 
+def test_part_of_an_update_that_is_due_is_kept_where_training_stopped() -> None:
+    """At 0.3 updates a step the first is due with the fourth step."""
+    agent, twin = (DDPG(small(update_to_data_ratio=0.3, learning_starts=0), TASK) for _ in range(2))
+    steps = transitions(4)
+    for step in steps[:2]:
+        agent.observe(step, ())
+        assert not agent.update()
+    twin.load_training_state(agent.training_state())
+    learned = []
+    for step in steps[2:]:
+        twin.observe(step, ())
+        learned.append("train/critic_loss" in twin.update())
+    assert learned == [False, True]
+
+
 def test_warm_up_actions_cover_asymmetric_bounds_uniformly() -> None:
     agent = DDPG(small(buffer_size=9000), replace(TASK, num_envs=4000))
     action, _, _ = agent.act(np.zeros((4000, 2), np.float32), (), explore=True, rng=np.random.default_rng(0))

@@ -84,6 +84,31 @@ def test_without_a_baseline_the_value_network_stays_as_it_is() -> None:
         assert changed[:-size].any()
 
 
+def test_a_long_episode_is_valued_when_it_ends_and_not_with_every_update_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second environment's episodes last ten steps, the first one's a hundred; numbers as if all were valued."""
+    agent = Recorder(episodes=1)
+    values, learn = agent.actor.network.values, agent.learn
+    valued: list[int] = []
+
+    def checked(batch: RolloutBatch) -> Any:
+        everything = returns(agent.actor.batch(agent.rollout, 0.5, gae_lambda=1.0, values=values))
+        found = returns(batch)
+        assert found == pytest.approx({step: everything[step] for step in found}, rel=1e-5)
+        return learn(batch)
+
+    monkeypatch.setattr(agent, "learn", checked)
+    monkeypatch.setattr(agent.actor.network, "values", lambda obs: valued.append(len(obs)) or values(obs))
+    for time in range(100):
+        agent.step(time, (time == 99, time % 10 == 9))
+    steps = [{(int(time), int(row)) for time, row in batch.obs} for batch in agent.seen]
+    assert steps[:9] == [{(time, 1) for time in range(start, start + 10)} for start in range(0, 90, 10)]
+    assert steps[9] == {(time, 0) for time in range(100)} | {(time, 1) for time in range(90, 100)}
+    assert sum(valued[:-1]) <= 9 * 22  # ten steps of both, and at most one successor of each
+    assert len(agent.rollout) == 0
+
+
 def test_longer_episodes_than_there_is_place_for_are_kept() -> None:
     agent = Recorder(episodes=1, gamma=1.0, baseline=False)
     assert not any(agent.step(time, (False, False)) for time in range(700))

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from rlkit.data.hindsight import HindsightReplay
 from rlkit.errors import UsageError
-from rlkit.types import Transition
+from rlkit.types import GoalReward, Transition
 
 GOAL = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 SPACE = spaces.Dict(observation=GOAL, achieved_goal=GOAL, desired_goal=GOAL)
@@ -21,9 +21,11 @@ def reward(achieved: Any, desired: Any, info: Any) -> Any:
     return -(np.abs(achieved - desired) > 0.5).astype(np.float32)[..., 0]
 
 
-def replay(capacity: int = 400, num_envs: int = 2, goals: int = 4) -> HindsightReplay:
+def replay(
+    capacity: int = 400, num_envs: int = 2, goals: int = 4, compute_reward: GoalReward = reward
+) -> HindsightReplay:
     action = spaces.Box(-1.0, 1.0, (1,))
-    return HindsightReplay(SPACE, action, capacity, num_envs, gamma=0.9, compute_reward=reward, goals=goals)
+    return HindsightReplay(SPACE, action, capacity, num_envs, gamma=0.9, compute_reward=compute_reward, goals=goals)
 
 
 def observed(episode: Any, time: Any) -> dict[str, Any]:
@@ -93,3 +95,15 @@ def test_rewards_that_the_goals_do_not_give_are_refused() -> None:
     )
     with pytest.raises(UsageError, match="without --agent"):
         buffer.add(step)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_a_reward_of_single_goals_is_refused_with_the_first_step(num_envs: int) -> None:
+    """Its norm is over the whole batch: right for one environment, but one number for many goals."""
+
+    def single(achieved: Any, desired: Any, info: Any) -> Any:
+        return -float(np.linalg.norm(achieved - desired) > 0.5)
+
+    buffer = replay(num_envs=num_envs, compute_reward=single)
+    with pytest.raises(UsageError, match=r"accept batches \[B, \*G\]"):
+        fill(buffer, 1, (7,) * num_envs)

@@ -53,9 +53,12 @@ def test_members_differ_and_targets_follow() -> None:
     assert torch.equal(target(torch.ones(1, 7)), outputs)
 
 
-def test_members_with_another_output_are_refused() -> None:
-    with pytest.raises(UsageError, match="'tanh'"):
-        Ensemble([MLP(7, (8,), 1, output="tanh", generator=torch.Generator())])
+@pytest.mark.parametrize("option", ["output", "activation"])
+def test_members_with_another_output_or_activation_are_refused(option: str) -> None:
+    """Also where only the last one has it: gradients are those of ReLU and a linear output."""
+    other = MLP(7, (8,), 3, generator=torch.Generator(), **{option: "tanh"})
+    with pytest.raises(UsageError, match=f"{option} 'tanh'"):
+        Ensemble([*networks(1, hidden=(8,)), other])
 
 
 def test_members_of_different_shapes_are_refused() -> None:

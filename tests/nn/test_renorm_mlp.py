@@ -8,9 +8,9 @@ import torch
 from rlkit.nn.renorm_mlp import EPSILON, RenormMLP
 
 
-def network(**options: object) -> RenormMLP:
+def network(hidden: tuple[int, ...] = (8,), **options: object) -> RenormMLP:
     given = {"momentum": 0.1, "warm_up": 1000, **options}
-    return RenormMLP(4, (8,), 2, generator=torch.Generator().manual_seed(0), **given)
+    return RenormMLP(4, hidden, 2, generator=torch.Generator().manual_seed(0), **given)
 
 
 def batch(scale: float = 3.0, shift: float = 5.0, rows: int = 64) -> torch.Tensor:
@@ -48,7 +48,19 @@ def test_after_the_warm_up_the_running_statistics_normalise_within_their_limits(
     scale = (deviation / (2.0 + EPSILON) ** 0.5).clamp(1 / 3, 3)
     shift = ((mean - 0.5) / (2.0 + EPSILON) ** 0.5).clamp(-5, 5)
     torch.testing.assert_close(trained, net.layers[1]((hidden - mean) / deviation * scale + shift))
-    net(batch(1.0, 100.0), trains=True)  # 70 running deviations away: the shift is cut
+
+
+def test_a_correction_beyond_the_limits_is_cut() -> None:
+    """The batch is 70 running deviations away from the running mean and spreads over 21 of them: 5 and 3 remain."""
+    net = network(hidden=(), warm_up=-1)
+    net.statistics[0], net.statistics[1] = 0.5, 2.0
+    x = batch(30.0, 100.0)
+    normalised = (x - x.mean(dim=0)) / (x.var(dim=0) + EPSILON).sqrt()
+    torch.testing.assert_close(net(x, trains=True), net.layers[0](3.0 * normalised + 5.0))
+    net.statistics[0], net.statistics[1] = 0.5, 2.0
+    x = batch(0.1, -100.0)
+    normalised = (x - x.mean(dim=0)) / (x.var(dim=0) + EPSILON).sqrt()
+    torch.testing.assert_close(net(x, trains=True), net.layers[0](normalised / 3.0 - 5.0), rtol=1e-4, atol=1e-4)
 
 
 def test_numpy_gives_the_numbers_of_torch() -> None:

@@ -71,19 +71,27 @@ def test_categorical_gradient_is_that_of_autograd():
 def test_quantile_gradient_is_that_of_autograd(threshold):
     quantiles = torch.randn(4, 7, dtype=torch.float64, requires_grad=True)
     targets, levels = torch.randn(4, 3, dtype=torch.float64), torch.rand(4, 7, dtype=torch.float64)
-    (right,) = torch.autograd.grad(ops.quantile_loss(quantiles, levels, targets, threshold).sum(), quantiles)
-    torch.testing.assert_close(ops.quantile_loss_gradient(quantiles.detach(), levels, targets, threshold), right)
+    loss, found = ops.quantile_loss(quantiles, levels, targets, threshold)
+    (right,) = torch.autograd.grad(loss.sum(), quantiles)
+    torch.testing.assert_close(found.detach(), right)
 
 
 def test_quantile_loss_by_hand():
     # level 0.25, errors 0.5 and -2: 0.25 * 0.125 and 0.75 * 1.5, averaged
-    loss = ops.quantile_loss(torch.tensor([[0.0]]), torch.tensor([0.25]), torch.tensor([[0.5, -2.0]]))
+    loss, _ = ops.quantile_loss(torch.tensor([[0.0]]), torch.tensor([0.25]), torch.tensor([[0.5, -2.0]]))
     assert loss.item() == pytest.approx((0.25 * 0.125 + 0.75 * 1.5) / 2)
+
+
+@pytest.mark.parametrize(("threshold", "huber"), [(0.5, (0.25 * 0.75 + 0.75 * 3.75) / 2), (0.0, (0.25 + 0.75 * 4) / 2)])
+def test_the_threshold_says_where_the_loss_becomes_linear(threshold, huber):
+    # level 0.25, errors 1 and -4: κ (|e| - κ / 2) / κ is 0.75 and 3.75
+    loss, _ = ops.quantile_loss(torch.tensor([[0.0]]), torch.tensor([0.25]), torch.tensor([[1.0, -4.0]]), threshold)
+    assert loss.item() == pytest.approx(huber)
 
 
 def test_following_the_gradient_finds_the_quantiles():
     samples = torch.linspace(0.0, 1.0, 1001, dtype=torch.float64)[None]
     levels, quantiles = ops.quantile_midpoints(4).double(), torch.zeros(1, 4, dtype=torch.float64)
     for _ in range(2000):
-        quantiles -= 0.01 * ops.quantile_loss_gradient(quantiles, levels, samples, 0.0)
+        quantiles -= 0.01 * ops.quantile_loss(quantiles, levels, samples, 0.0)[1]
     torch.testing.assert_close(quantiles[0], torch.tensor([0.125, 0.375, 0.625, 0.875]).double(), atol=0.01, rtol=0)
