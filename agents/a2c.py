@@ -12,16 +12,15 @@ Deviations from the paper
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from rlkit.agents.on_policy import (
     OnPolicyActor,
+    OnPolicyAgent,
     PolicyConfig,
     RolloutTensors,
     policy_gradient_step,
@@ -33,7 +32,7 @@ from rlkit.nn.optim import Adam, clip_norm
 from rlkit.nn.rmsprop import RMSProp
 from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import explained_variance
-from rlkit.types import Array, Bools, Carry, Metrics, Obs, State, Task, Transition
+from rlkit.types import Carry, Metrics, State, Task, Transition
 
 
 class A2CConfig(PolicyConfig):
@@ -57,15 +56,10 @@ class A2CConfig(PolicyConfig):
     """added to the denominator (Mnih 2016, section 8: 0.1, under the root)"""
 
 
-class A2C:
+class A2C(OnPolicyAgent):
     """On-policy actor-critic that learns from each rollout once."""
 
     Config = A2CConfig
-
-    @classmethod
-    def supports(cls, task: Task) -> str | None:
-        """None for Discrete, MultiDiscrete and float Box actions and observations that flatten, else the reason."""
-        return OnPolicyActor.supports(task)
 
     def __init__(self, config: A2CConfig, task: Task) -> None:
         self.config = config
@@ -81,21 +75,6 @@ class A2C:
         if config.optimizer == "adam":
             return Adam(parameters, config.learning_rate, eps=config.optimizer_epsilon)
         return RMSProp(parameters, config.learning_rate, decay=config.rmsprop_decay, eps=config.optimizer_epsilon)
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        """Nothing to remember."""
-        return ()
-
-    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Nothing to forget."""
-        return carry
-
-    def act(
-        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
-    ) -> tuple[Array, Carry, Mapping[str, Array]]:
-        """Actions drawn from the policy, or its most probable ones."""
-        action, extras = self.actor.act(obs, explore=explore, rng=rng, action_mask=action_mask)
-        return action, carry, extras
 
     def observe(self, step: Transition, carry: Carry) -> None:
         """Store one step of N environments."""
@@ -136,14 +115,6 @@ class A2C:
         return policy_gradient_step(
             self.actor.network, batch, advantage, config.value_coefficient, config.entropy_coefficient
         )
-
-    def policy_state(self) -> State:
-        """The policy's weights."""
-        return self.actor.policy_state()
-
-    def load_policy_state(self, state: State) -> None:
-        """Restore the policy's weights."""
-        self.actor.load_policy_state(state)
 
     def training_state(self) -> State:
         """Value network, optimiser, the rollout so far and env steps."""

@@ -24,7 +24,7 @@ from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import gae
 from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
 from rlkit.spaces import observation_reason
-from rlkit.types import Array, Bools, Floats, Metrics, Obs, State, Task, Transition
+from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition
 
 _LOG = logging.getLogger(__name__)
 Schedule: TypeAlias = Literal["constant", "linear"]
@@ -171,6 +171,40 @@ class OnPolicyActor:
     def mean_std(self) -> dict[str, float]:
         """`train/std`, the mean standard deviation of continuous actions; nothing for discrete ones."""
         return {"train/std": float(self.network.log_std.detach().exp().mean())} if self._is_box else {}
+
+
+class OnPolicyAgent:
+    """What PPO, A2C and REINFORCE do alike: they act by their actor and have no memory."""
+
+    actor: OnPolicyActor
+
+    @classmethod
+    def supports(cls, task: Task) -> str | None:
+        """None for Discrete, MultiDiscrete and float Box actions and observations that flatten, else the reason."""
+        return OnPolicyActor.supports(task)
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Nothing to remember."""
+        return ()
+
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """Nothing to forget."""
+        return carry
+
+    def act(
+        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """Actions drawn from the policy, or its most probable ones."""
+        action, extras = self.actor.act(obs, explore=explore, rng=rng, action_mask=action_mask)
+        return action, carry, extras
+
+    def policy_state(self) -> State:
+        """The policy's weights."""
+        return self.actor.policy_state()
+
+    def load_policy_state(self, state: State) -> None:
+        """Restore the policy's weights."""
+        self.actor.load_policy_state(state)
 
 
 def warn_of_short_run(n_steps: int, task: Task) -> None:

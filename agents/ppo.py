@@ -15,9 +15,7 @@ Deviations from the paper
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -25,6 +23,7 @@ from torch import Tensor
 from rlkit import seeding
 from rlkit.agents.on_policy import (
     OnPolicyActor,
+    OnPolicyAgent,
     PolicyConfig,
     RolloutTensors,
     Schedule,
@@ -36,7 +35,7 @@ from rlkit.nn.compiled_ppo import Losses, Weights, compiled_ppo
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import explained_variance
-from rlkit.types import Array, Bools, Carry, Metrics, Obs, State, Task, Transition
+from rlkit.types import Carry, Metrics, State, Task, Transition
 
 
 class PPOConfig(PolicyConfig):
@@ -66,15 +65,10 @@ class PPOConfig(PolicyConfig):
     """stop the epochs where the policy has moved 1.5 times as far (KL divergence in nats); null: never"""
 
 
-class PPO:
+class PPO(OnPolicyAgent):
     """On-policy actor-critic that learns from each rollout several times."""
 
     Config = PPOConfig
-
-    @classmethod
-    def supports(cls, task: Task) -> str | None:
-        """None for Discrete, MultiDiscrete and float Box actions and observations that flatten, else the reason."""
-        return OnPolicyActor.supports(task)
 
     def __init__(self, config: PPOConfig, task: Task) -> None:
         self.config = config
@@ -86,21 +80,6 @@ class PPO:
         self.rollout = self.actor.rollout(config.n_steps, task)
         self._rng = seeding.generator(task.seed, "minibatches")
         self._env_steps = 0
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        """Nothing to remember."""
-        return ()
-
-    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Nothing to forget."""
-        return carry
-
-    def act(
-        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
-    ) -> tuple[Array, Carry, Mapping[str, Array]]:
-        """Actions drawn from the policy, or its most probable ones."""
-        action, extras = self.actor.act(obs, explore=explore, rng=rng, action_mask=action_mask)
-        return action, carry, extras
 
     def observe(self, step: Transition, carry: Carry) -> None:
         """Store one step of N environments."""
@@ -207,14 +186,6 @@ class PPO:
         clipped = ops.clipped_value(value, batch.value, clip_range)
         by_value = ops.value_loss_gradient(clipped, batch.target)
         return ops.value_loss(clipped, batch.target), by_value.mul_(ops.value_within(value, batch.value, clip_range))
-
-    def policy_state(self) -> State:
-        """The policy's weights."""
-        return self.actor.policy_state()
-
-    def load_policy_state(self, state: State) -> None:
-        """Restore the policy's weights."""
-        self.actor.load_policy_state(state)
 
     def training_state(self) -> State:
         """Value network, optimiser, the rollout so far, generator and env steps."""

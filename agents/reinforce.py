@@ -13,8 +13,6 @@ Deviations from the sources
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from rlkit.agents.on_policy import (
     OnPolicyActor,
+    OnPolicyAgent,
     PolicyConfig,
     RolloutTensors,
     policy_gradient_step,
@@ -30,7 +29,7 @@ from rlkit.agents.on_policy import (
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.ops.advantages import explained_variance
-from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition
+from rlkit.types import Carry, Floats, Metrics, State, Task, Transition
 
 _FIRST_LENGTH = 256  # steps there is place for at first; doubled where an episode is longer
 
@@ -48,15 +47,10 @@ class REINFORCEConfig(PolicyConfig):
     """weight of the baseline's loss (as in A2C)"""
 
 
-class REINFORCE:
+class REINFORCE(OnPolicyAgent):
     """Policy gradient from the returns of whole episodes."""
 
     Config = REINFORCEConfig
-
-    @classmethod
-    def supports(cls, task: Task) -> str | None:
-        """None for Discrete, MultiDiscrete and float Box actions and observations that flatten, else the reason."""
-        return OnPolicyActor.supports(task)
 
     def __init__(self, config: REINFORCEConfig, task: Task) -> None:
         self.config = config
@@ -69,21 +63,6 @@ class REINFORCE:
         self._running_since = np.zeros(task.num_envs, np.int64)
         self._episodes = 0
         self._env_steps = 0
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        """Nothing to remember."""
-        return ()
-
-    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Nothing to forget."""
-        return carry
-
-    def act(
-        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
-    ) -> tuple[Array, Carry, Mapping[str, Array]]:
-        """Actions drawn from the policy, or its most probable ones."""
-        action, extras = self.actor.act(obs, explore=explore, rng=rng, action_mask=action_mask)
-        return action, carry, extras
 
     def observe(self, step: Transition, carry: Carry) -> None:
         """Store one step of N environments, and note which episodes are whole."""
@@ -143,14 +122,6 @@ class REINFORCE:
         return policy_gradient_step(
             self.actor.network, batch, batch.advantage, value_coefficient, config.entropy_coefficient
         )
-
-    def policy_state(self) -> State:
-        """The policy's weights."""
-        return self.actor.policy_state()
-
-    def load_policy_state(self, state: State) -> None:
-        """Restore the policy's weights."""
-        self.actor.load_policy_state(state)
 
     def training_state(self) -> State:
         """Baseline, optimiser, steps not learned from yet, and counters."""
