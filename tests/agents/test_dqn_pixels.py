@@ -132,14 +132,15 @@ def test_rewards_are_clipped_to_learn_from_and_whole_in_evaluations(tmp_path: Pa
 @pytest.mark.slow
 def test_a_room_of_minigrid_is_learnt_from_its_picture(tmp_path: Path) -> None:
     pytest.importorskip("minigrid")
-    settings = {"encoder": "nature", "hidden": (128,), "learning_rate": 5e-4, "batch_size": 32, "n_step": 3}
+    # A short horizon, as in benchmarks/pixels.py: turning left and turning right then differ enough for a greedy policy.
+    settings = {"encoder": "nature", "hidden": (128,), "learning_rate": 5e-4, "batch_size": 32, "gamma": 0.9}
     run = rlkit.train(
         "dqn", "MiniGrid-Empty-Random-5x5-v0", total_steps=5_000, run_dir=tmp_path / "run",
         env_args=("render_mode=rgb_array", "tile_size=8"),
         wrap=("add-render-observation", "grayscale-observation", "frame-stack:n=2"),
-        agent_config={**settings, "double": True, "epsilon_fraction": 0.5}, **OPTIONS,
+        agent_config={**settings, "double": True, "n_step": 3, "epsilon_fraction": 0.5}, **OPTIONS,
     ).run_dir  # fmt: skip
-    assert rlkit.evaluate(run, episodes=50).mean > 0.8  # random 0.37, the best there is about 0.96
+    assert rlkit.evaluate(run, episodes=50).mean > 0.9  # random 0.37, the best there is about 0.96
 
 
 @pytest.mark.slow
