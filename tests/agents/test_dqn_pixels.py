@@ -132,7 +132,7 @@ def test_rewards_are_clipped_to_learn_from_and_whole_in_evaluations(tmp_path: Pa
 @pytest.mark.slow
 def test_a_room_of_minigrid_is_learnt_from_its_picture(tmp_path: Path) -> None:
     pytest.importorskip("minigrid")
-    # A short horizon, as in benchmarks/pixels.py: turning left and turning right then differ enough for a greedy policy.
+    # A short horizon, as in benchmarks/pixels.py: turning left and right then differ enough for a greedy policy.
     settings = {"encoder": "nature", "hidden": (128,), "learning_rate": 5e-4, "batch_size": 32, "gamma": 0.9}
     run = rlkit.train(
         "dqn", "MiniGrid-Empty-Random-5x5-v0", total_steps=5_000, run_dir=tmp_path / "run",
