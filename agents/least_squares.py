@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from rlkit.errors import UnsupportedTaskError
+from rlkit.errors import ConfigError, UnsupportedTaskError
 from rlkit.linear.agent import LinearAgent, LinearPrediction
 from rlkit.linear.least_squares import least_squares, policy_iteration, solve
 from rlkit.linear.options import LinearControlConfig, LinearPredictionConfig
@@ -96,6 +96,11 @@ class LSPI(LinearAgent):
     def _build(self, config: LSPIConfig, task: Task) -> Learner:
         linear = self._linear(config, task)
         _refuse_too_many(linear)
+        if 0 < task.total_steps < config.improve_every:
+            raise ConfigError(
+                [f"improve_every is {config.improve_every:,}, but the run has {task.total_steps:,} env steps, so the "
+                 f"policy would never be improved; allowed are 1 … {task.total_steps:,}"]
+            )  # fmt: skip
         return policy_iteration(
             linear, every=config.improve_every, iterations=config.max_iterations, tolerance=config.tolerance,
             ridge=config.ridge, capacity=config.capacity if task.total_steps else 1,

@@ -10,7 +10,7 @@ from rlkit.errors import UsageError
 from rlkit.linear.building import features_of
 from rlkit.linear.observations import EncodedObservations, Observations, linear_reason
 from rlkit.linear.options import LinearControlConfig, LinearPredictionConfig, new_linear
-from rlkit.linear.policies import policy_rows
+from rlkit.linear.policies import policy_rows, require_coverage
 from rlkit.linear.weights import Linear, best_action, epsilon_now, slot_of_row, state_value, value
 from rlkit.mdp import Floats64, Integers
 from rlkit.tabular.arrays import arrays_of, load_arrays
@@ -146,6 +146,7 @@ class LinearPrediction(LinearAgent):
         if followed is None:
             return new_linear(config, task, features, 1, self.num_actions, policy=evaluated)
         policy = policy_rows(followed, task, self.observations, config.gamma)
+        require_coverage(evaluated, policy)
         return new_linear(config, task, features, 1, self.num_actions, policy=policy, target=evaluated)
 
 

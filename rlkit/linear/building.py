@@ -31,7 +31,7 @@ from rlkit.types import Bools
 MAX_ACTIVE = 100_000
 """Most features that are not 0 at a time: a step costs some nanoseconds for each."""
 MAX_WEIGHTS = 20_000_000
-"""Most weights: 160 MB, and as much again for traces."""
+"""Most weights: 160 MB. Traces of each environment take as much, and a list of them twice as much (checked there)."""
 _MAX_CELLS = 2**31
 """Most tiles or groups along a dimension: products with tilings and hashes stay below 2^63."""
 

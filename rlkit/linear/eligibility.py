@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlkit.data.memory import check_budget
 from rlkit.linear.rules import sparse_dot
 from rlkit.linear.weights import WEIGHTS, Linear, add, choose_action, count_update, expected_value, keep, value
 from rlkit.mdp import Floats64, Integers
@@ -60,11 +61,17 @@ class LinearEligibility(NamedTuple):
 
 
 def eligibility(linear: Linear, kind: int, lam: float, num_envs: int, clears: bool = False) -> LinearEligibility:
-    """A learner with traces of `kind` (its number in TRACE_KINDS); `clears` the other actions' replacing traces."""
+    """A learner with traces of `kind` (its number in TRACE_KINDS); `clears` the other actions' replacing traces.
+
+    Raises:
+        MemoryBudgetError: the traces do not fit into memory.
+    """
     columns, size = linear.weights.shape
     code = (num_envs, linear.features.active)
     in_order = columns * size <= _FEW_WEIGHTS or linear.features.active == size
     listed = 0 if in_order else columns * size
+    remedy = "Use fewer features or environments, or a method without traces."
+    check_budget("memory of eligibility traces", 8 * num_envs * (columns * size + 2 * listed), remedy)
     return LinearEligibility(
         linear, kind, lam, clears, in_order, np.ones(num_envs), aligned_zeros((num_envs, columns, size)),
         np.zeros((num_envs, listed, 2), np.int64),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlkit.data.memory import check_budget
 from rlkit.linear.features import slot_of_incoming
 from rlkit.linear.weights import WEIGHTS, Linear, choose_action, count_update, expected_value, move, value
 from rlkit.mdp import Floats64, Integers
@@ -38,8 +39,10 @@ class LinearEpisodes(NamedTuple):
 
 
 def episodes(linear: Linear, truncation: int, num_envs: int, max_length: int) -> LinearEpisodes:
-    """A learner from episodes of at most `max_length` steps."""
+    """A learner from episodes of at most `max_length` steps. Raises MemoryBudgetError where these do not fit."""
     shape = (num_envs, max_length)
+    needed = 8 * num_envs * max_length * (len(linear.features.low) + 2)
+    check_budget(f"memory of episodes of {max_length:,} steps", needed, "Use a smaller --agent.max-episode-steps.")
     return LinearEpisodes(
         linear, truncation, np.zeros((*shape, len(linear.features.low))), np.zeros(shape, np.int64), np.zeros(shape),
         np.zeros(num_envs, np.int64), np.zeros((num_envs, 3), np.int64),

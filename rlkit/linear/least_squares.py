@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlkit.data.memory import check_budget
 from rlkit.linear.features import slot_of_incoming
 from rlkit.linear.rules import solve_in_place
 from rlkit.linear.weights import WEIGHTS, Linear, best_action, choose_action, count_update
@@ -143,8 +144,15 @@ class PolicyIteration(NamedTuple):
 def policy_iteration(
     linear: Linear, *, every: int, iterations: int, tolerance: float, ridge: float, capacity: int
 ) -> PolicyIteration:
-    """A learner that improves its policy `every` env steps, by at most `iterations`, from `capacity` samples."""
+    """A learner that improves its policy `every` env steps, by at most `iterations`, from `capacity` samples.
+
+    Raises:
+        MemoryBudgetError: the samples do not fit into memory.
+    """
     shape, size = (capacity, len(linear.features.low)), linear.weights.size
+    check_budget(
+        f"memory of {capacity:,} samples", 8 * capacity * (2 * shape[1] + 5), "Use a smaller --agent.capacity."
+    )
     return PolicyIteration(
         linear, every, iterations, tolerance, ridge, np.zeros(shape), np.zeros(shape),
         np.zeros((capacity, 4), np.int64), np.zeros(capacity), np.zeros(2, np.int64), np.zeros((size, size + 1)),

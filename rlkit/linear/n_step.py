@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlkit.data.memory import check_budget
 from rlkit.linear.rules import sparse_dot
 from rlkit.linear.weights import WEIGHTS, Linear, add, choose_action, count_update, expected_value, keep
 from rlkit.mdp import Floats64, Integers
@@ -40,8 +41,9 @@ class LinearNStep(NamedTuple):
 
 
 def n_step(linear: Linear, rule: int, n: int, num_envs: int) -> LinearNStep:
-    """A learner by `rule` with returns of `n` steps."""
+    """A learner by `rule` with returns of `n` steps. Raises MemoryBudgetError where their codes do not fit."""
     shape, codes = (num_envs, n + 1), (num_envs * (n + 1), linear.features.active)
+    check_budget(f"memory of {n:,} steps", 16 * codes[0] * (codes[1] + 1), "Use a smaller --agent.n or fewer features.")
     return LinearNStep(
         linear, rule, n, np.zeros(codes, np.int64), np.zeros(codes), np.zeros(shape, np.int64), np.zeros(shape),
         np.zeros((num_envs, 2), np.int64), np.zeros((num_envs, 3), np.int64),

@@ -42,6 +42,21 @@ def policy_rows(name: str, task: Task, observations: Observations, gamma: float)
     )
 
 
+def require_coverage(evaluated: Floats64, followed: Floats64) -> None:
+    """Raise UsageError if the evaluated policy [P, A] does what the followed one never does (assumption of coverage).
+
+    Sutton and Barto (2018), section 5.5: what is never tried cannot be learned, however it is weighted.
+    """
+    missing = (evaluated > 0.0) & (followed == 0.0)
+    if missing.any():
+        action = int(missing.any(axis=0).argmax())
+        raise UsageError(
+            f"the evaluated policy (--agent.policy) takes action {action} (counted from 0) where the followed one "
+            "(--agent.behaviour) never does, so its values cannot be learned; follow one that tries every action, such "
+            "as uniform"
+        )
+
+
 def _numbers(name: str, count: int) -> Floats64:
     """Probabilities that are written out; a sum off by rounding is set right."""
     try:

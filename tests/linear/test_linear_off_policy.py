@@ -11,7 +11,8 @@ import pytest
 
 import rlkit
 from rlkit import registry
-from rlkit.errors import UsageError
+from rlkit.data import memory
+from rlkit.errors import ConfigError, MemoryBudgetError, UsageError
 from rlkit.linear.agent import LinearAgent
 from rlkit.types import Floats, Obs, Task
 
@@ -73,6 +74,37 @@ def test_followed_and_evaluated_policy_may_be_the_same() -> None:
 def test_policies_that_do_not_fit_are_named(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         rlkit.make("linear-td", "CartPole-v1", policy=name)
+
+
+@pytest.mark.parametrize("name", ["tdc", "gtd2", "emphatic-td"])
+def test_policies_that_do_what_is_never_tried_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"takes action 1 .* such as uniform"):
+        rlkit.make(name, "CartPole-v1", policy="uniform", behaviour="always-0")
+    rlkit.make(name, "CartPole-v1", policy="always-0", behaviour="0.9,0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lspi", {"features": "fourier", "order": 1, "capacity": 10**13}),
+        ("linear-n-step-sarsa", {"features": "fourier", "order": 16, "n": 10_000}),
+        ("gradient-mc", {"max_episode_steps": 10_000_000}),
+        ("linear-sarsa-lambda", {"hash_size": 9_000_000}),
+    ],
+)
+def test_memory_that_does_not_fit_is_refused_first(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000_000)
+    with pytest.raises(MemoryBudgetError, match=r"needs [\d.,]+ [MG]B, 100 MB are available"):
+        rlkit.make(name, "CartPole-v1", **options)
+
+
+def test_a_run_in_which_lspi_would_never_improve_is_refused() -> None:
+    few = {"features": "fourier", "order": 1, "improve_every": 1_000}
+    with pytest.raises(ConfigError, match=r"improve_every is 1,000[\s\S]*1 … 999"):
+        rlkit.make("lspi", "CartPole-v1", total_steps=999, **few)
+    rlkit.make("lspi", "CartPole-v1", total_steps=1_000, **few)
 
 
 class Halves:
