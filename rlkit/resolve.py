@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlkit import registry
-from rlkit.config import ConfigTree, RunConfig, RunOptions, problems_of, read_yaml
+from rlkit.config import AgentConfig, ConfigTree, RunConfig, RunOptions, problems_of, read_yaml
 from rlkit.errors import ConfigError, UsageError
 from rlkit.runs import RunFolder
 
@@ -66,18 +66,25 @@ def _merged(trees: list[ConfigTree], agent_name: str) -> RunConfig:
         problems += problems_of(RunOptions, ConfigTree(checkable, tree.source, tree.lines))[1]
         problems += problems_of(agent_config, ConfigTree(own_agent, tree.source, tree.lines), "agent.")[1]
         options |= own_options
-        kept = agent_config.still_valid(agent, own_agent)
-        if dropped := sorted(set(agent) - set(kept) - set(own_agent)):
-            _LOG.warning(
-                "%s of the preset or file %s not hold beside your options; the agent's defaults take their place",
-                ", ".join(dropped), "does" if len(dropped) == 1 else "do",
-            )  # fmt: skip
-        agent = kept | own_agent
+        agent = joined(agent_config, agent, own_agent)
     if problems:
         raise ConfigError(problems)
     if "env" not in options:
         raise UsageError("which environment? Give --env with a gymnasium id (see `rlkit list envs`) or file.py:Class")
     return RunConfig(agent_name, agent_config.model_validate(agent), RunOptions.model_validate(options))
+
+
+def joined(agent_config: type[AgentConfig], earlier: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """An agent's options from preset and files with one's own, which win; says which of the earlier no longer hold."""
+    kept = agent_config.still_valid(earlier, own)
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in agent_config.model_fields.items()}
+    gone = set(earlier) - set(kept) - set(own)
+    if dropped := sorted(name for name in gone if earlier[name] != defaults[name]):
+        _LOG.warning(
+            "%s of the preset or file %s not hold beside your options; the agent's defaults take their place",
+            ", ".join(dropped), "does" if len(dropped) == 1 else "do",
+        )  # fmt: skip
+    return {**kept, **own}
 
 
 def stored_config(folder: RunFolder) -> RunConfig:

@@ -242,6 +242,21 @@ def test_python_and_the_command_line_give_the_same_bits(folder: Path) -> None:
     assert (folder / "cli/config.yaml").read_text() == (folder / "api/config.yaml").read_text()
 
 
+def test_the_command_line_drops_what_of_a_preset_does_not_hold_as_python_does(folder: Path) -> None:
+    """Tiles' step size from the preset would make Fourier features diverge."""
+    given = ["--env", "MountainCar-v0", "--total-steps", "60", "--eval-every", "0"]
+    command = ["train", "linear-sarsa-lambda", *given, "--run-dir", "cli", "--agent.features", "fourier"]
+    assert call(*command, "--agent.order", "2") == 0
+    rlkit.train(
+        "linear-sarsa-lambda", "MountainCar-v0", total_steps=60, eval_every=0, run_dir="api",
+        agent_config={"features": "fourier", "order": 2},
+    )  # fmt: skip
+    written = (folder / "cli/config.yaml").read_text()
+    assert written == (folder / "api/config.yaml").read_text()
+    assert "learning_rate: null" in written
+    assert "traces: dutch" in written, "what does hold stays the preset's"
+
+
 def test_an_agent_object_goes_on_learning(folder: Path) -> None:
     agent = rlkit.make("ddpg", "Pendulum-v1", seed=1, hidden=(8,), learning_starts=10, batch_size=8)
     result = rlkit.train(agent, "Pendulum-v1", total_steps=60, run_dir="run", seed=1, eval_every=0)

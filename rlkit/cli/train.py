@@ -14,9 +14,9 @@ from rlkit import registry
 from rlkit.api import load, resume, start
 from rlkit.autotune import TUNED, Tuned, autotune
 from rlkit.cli.flags import gathered
-from rlkit.config import RunConfig, RunOptions
+from rlkit.config import AgentConfig, RunConfig, RunOptions
 from rlkit.errors import UsageError
-from rlkit.resolve import resolve
+from rlkit.resolve import joined, resolve
 from rlkit.running import RunResult
 
 HELP = """usage: rlkit train AGENT --env ENV [OPTIONS]
@@ -110,7 +110,17 @@ def _parse(agent: str, arguments: list[str]) -> Any:
     resolved = resolve(agent, env, preset=first["preset"] or "auto", config_file=config_file)
     model: Any = create_model("TrainOptions", __base__=TrainOptions, agent=(config_class, ...))
     default = model(**resolved.options.model_dump(), agent=resolved.agent)
-    return tyro.cli(model, default=default, args=arguments, prog=f"rlkit train {agent}")
+    parsed = tyro.cli(model, default=default, args=arguments, prog=f"rlkit train {agent}")
+    own = {name: getattr(parsed.agent, name) for name in _given(arguments, config_class)}
+    options = joined(config_class, resolved.agent.model_dump(), own)
+    return parsed.model_copy(update={"agent": config_class.model_validate(options)})
+
+
+def _given(arguments: list[str], config_class: type[AgentConfig]) -> list[str]:
+    """The agent's options that the command line names."""
+    flags = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+    names = {name: name.replace("_", "-") for name in config_class.model_fields}
+    return [name for name, flag in names.items() if flags & {f"--agent.{flag}", f"--agent.no-{flag}"}]
 
 
 def _run_config(agent: str, parsed: Any, seed: int) -> RunConfig:
