@@ -16,12 +16,15 @@ import rlkit
 from rlkit import api, registry
 from rlkit.checkpoint import load_checkpoint
 from rlkit.errors import EnvironmentFault, UsageError
+from rlkit.linear.options import FeatureConfig
 from rlkit.tabular.engine import CompiledLoop, TabularAgent
 from rlkit.tabular.options import TabularConfig
 
 TABULAR = [
     name for name in registry.AGENTS if issubclass(registry.config_class(registry.agent_class(name)), TabularConfig)
 ]
+LINEAR = [name for name in TABULAR if issubclass(registry.config_class(registry.agent_class(name)), FeatureConfig)]
+"""They compile for long: among the slow tests here, two of them quickly in tests/linear."""
 LIMITED = {"mc-basic": {"episode_length": 100}, "dyna-q": {"planning_steps": 3}, "dyna-q-plus": {"planning_steps": 3}}
 
 
@@ -37,7 +40,9 @@ def arrays(tree: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("env", ["FrozenLake-v1", "Taxi-v4"])
-@pytest.mark.parametrize("name", TABULAR)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LINEAR else name for name in TABULAR]
+)
 def test_both_engines_give_the_same_bits(name: str, env: str, tmp_path: Path) -> None:
     if name == "mc-basic" and env == "Taxi-v4":
         pytest.skip("2,400 episodes of 100 steps")
