@@ -295,5 +295,5 @@ def test_other_features_than_a_presets_do_not_take_its_step_size(caplog: pytest.
     other = resolved(features="tiles")
     assert (other.learning_rate, other.order, other.rate_by_frequency, other.lam) == (None, 3, False, 0.9)
     assert other.low == (-2.4, -3.0, -0.21, -3.5), "bounds are the environment's, whatever the features"
-    assert "learning_rate, order, rate_by_frequency of the preset or file do not hold" in caplog.text
+    assert "learning_rate, rate_by_frequency of the preset or file do not hold" in caplog.text
     assert resolved(features="tiles", learning_rate=0.5).learning_rate == 0.5
