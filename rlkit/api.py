@@ -176,13 +176,17 @@ def resume(run_dir: str | Path, *, total_steps: int | None = None, env: EnvLike 
 
 def _warn_about_schedules(config: RunConfig, horizon: int) -> None:
     """Tell that what falls to zero at the end of the first horizon stays there in a longer run."""
-    falling = [name for name, value in config.agent if name.endswith("_schedule") and value == "linear"]
+    falling = [name for name in ("learning_rate_schedule", "clip_range_schedule") if _is_linear(config, name)]
     if falling and config.options.total_steps > horizon:
         _LOG.warning(
             "%s: linear over the first %s env steps, then zero, so nothing more is learned after them; for a longer "
             "run with its own schedule start anew with --total-steps %d",
             " and ".join(falling), f"{horizon:,}", config.options.total_steps,
         )  # fmt: skip
+
+
+def _is_linear(config: RunConfig, name: str) -> bool:
+    return config.agent.model_dump().get(name) == "linear"
 
 
 def load(run: str | Path, *, env: EnvLike | None = None, checkpoint: str = "latest") -> Policy:

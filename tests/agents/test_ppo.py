@@ -73,6 +73,14 @@ def test_a_run_extended_beyond_its_schedules_is_told(tmp_path: Path, caplog: pyt
     )
 
 
+def test_an_epsilon_that_has_fallen_is_no_reason_to_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends at its final value, and learning goes on."""
+    run = rlkit.train("q-learning", "FrozenLake-v1", total_steps=40, run_dir=tmp_path / "run", preset="none",
+                      eval_every=0, agent_config={"epsilon_schedule": "linear"}).run_dir  # fmt: skip
+    rlkit.resume(run, total_steps=60)
+    assert "nothing more is learned" not in caplog.text
+
+
 def test_it_stops_before_the_update_that_follows_too_far_a_move(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = PPO(small(target_kl=0.01, learning_rate=0.05), TASK)
     flats: list[torch.Tensor] = []
