@@ -130,7 +130,7 @@ def restore_matmul_backend(meta: Mapping[str, Any]) -> None:
 
         set_matmul_backend(meta["matmul_backend"])
     before, now = meta.get("blas_kernels"), current_blas_kernels()  # runs of rlkit 0.1.0 have none
-    if before is not None and before != now:
+    if before is not None and now is not None and before != now:  # None: nothing multiplies with them
         _LOG.warning(
             "the run began with BLAS kernels for %s, here they are for %s: results will differ by rounding. "
             "Resume on the same kind of processor, or set OPENBLAS_CORETYPE.",

@@ -38,3 +38,12 @@ def test_other_kernels_than_the_runs_are_told(caplog: pytest.LogCaptureFixture) 
     assert not caplog.records
     restore_matmul_backend({"matmul_backend": None, "blas_kernels": "Katmai"})
     assert f"began with BLAS kernels for Katmai, here they are for {kernels}" in caplog.text
+
+
+def test_where_no_network_is_compiled_other_kernels_do_not_matter(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DDPG's run notes them where DQN was trained before it in the same process."""
+    monkeypatch.delitem(sys.modules, "rlkit.nn.compiled_mlp")
+    restore_matmul_backend({"matmul_backend": None, "blas_kernels": "Katmai"})
+    assert not caplog.records
