@@ -93,6 +93,7 @@ class CategoricalHead:
     def __init__(self, atoms: int, lowest: float, highest: float, device: torch.device) -> None:
         self.size = atoms
         self.support = torch.linspace(lowest, highest, atoms, device=device)
+        self._targets = 0  # formed so far
         self._has_warned = False
 
     def values(self, outputs: Tensor) -> Tensor:
@@ -107,13 +108,14 @@ class CategoricalHead:
     def target(self, reward: Tensor, discount: Tensor, next_outputs: Tensor) -> Tensor:
         """The distribution of r + γ Z(s', a') on the same atoms."""
         probabilities = torch.softmax(next_outputs, dim=1)
-        if not self._has_warned:
+        self._targets += 1
+        if self._targets & (self._targets - 1) == 0:  # 1, 2, 4, 8 …: it costs a twentieth of an update
             self._warn_of_clipping(reward, discount, probabilities)
         return categorical_projection(self.support, reward, discount, probabilities)
 
     def _warn_of_clipping(self, reward: Tensor, discount: Tensor, probabilities: Tensor) -> None:
         """Say once that most returns of a batch lie outside the atoms, so that they cannot be told apart."""
-        if clipped_share(self.support, reward, discount, probabilities) > 0.5:
+        if not self._has_warned and clipped_share(self.support, reward, discount, probabilities) > 0.5:
             self._has_warned = True
             _LOG.warning(
                 "most discounted returns lie outside the atoms from %g to %g and are clipped; "
