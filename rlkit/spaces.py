@@ -55,8 +55,11 @@ def continuous_control_reason(observation_space: spaces.Space[Any], action_space
 def discrete_control_reason(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> str | None:
     """Why an agent that values every action of a list cannot serve these spaces; None if it can."""
     if not isinstance(action_space, spaces.Discrete):
-        is_box = isinstance(action_space, spaces.Box)
-        remedy = "--wrap discretize-action makes a grid of a Box" if is_box else "sb3/ppo takes them as they are"
+        remedy = "sb3/ppo takes them as they are"
+        if isinstance(action_space, spaces.MultiDiscrete):
+            remedy = "ppo takes them as they are"
+        elif isinstance(action_space, spaces.Box):
+            remedy = "--wrap discretize-action makes a grid of a Box"
         return f"it needs Discrete actions, these are {action_space} ({remedy})"
     return observation_reason(observation_space)
 

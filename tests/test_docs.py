@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rlkit.cli.main import COMMANDS
+from rlkit.registry import AGENTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
@@ -34,6 +35,11 @@ def shortened(command: list[str]) -> list[str]:
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_the_readme_counts_the_agents() -> None:
+    (told,) = re.findall(r"^rlkit list agents +# (\d+) of them", (ROOT / "README.md").read_text(), re.M)
+    assert int(told) == len(AGENTS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -438,3 +438,18 @@ def test_continuous_actions_are_refused_with_what_to_do():
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValidationError, match=message):
         DQNConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("actions", "remedy"),
+    [
+        (spaces.Box(-1.0, 1.0, (2,)), "discretize-action"),
+        (spaces.MultiDiscrete([2, 3]), "(ppo takes"),
+        (spaces.MultiBinary(3), "(sb3/ppo takes"),
+    ],
+)
+def test_actions_that_it_refuses_are_sent_to_an_agent_that_takes_them(actions: Any, remedy: str) -> None:
+    task = Task(TASK.observation_space, actions)
+    assert remedy in (DQN.supports(task) or "")
+    name = "sb3/ppo" if "sb3" in remedy else "ppo"
+    assert registry.agent_class(name).supports(task) is None
