@@ -14,16 +14,11 @@ a task that has its rounds is not run again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +28,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import gymnasium as gym
 import numpy as np
+from steps_a_second import circumstances, main, ratio, write
 
 import rlkit
 
@@ -209,24 +205,13 @@ def run(rounds: int, results: Path) -> None:
 
 
 def _write(path: Path, agent: str, rows: list[dict[str, float]]) -> None:
-    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     record = {
         "agent": agent,
         "command": f"python benchmarks/linear_speed.py run --rounds {len(rows)}",
         "steps_per_second": rows,
         "steps": {"python": PYTHON_STEPS, "loop": LOOP_STEPS, "compiled": COMPILED_STEPS},
-        "machine": platform.processor() or platform.machine(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", "numba", "gymnasium")},
-        "code": answer.stdout.strip(),
-        "finished": time.strftime("%Y-%m-%d"),
     }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def _ratio(rows: list[dict[str, float]], name: str, other: str) -> str:
-    ratios = [row[name] / row[other] for row in rows]
-    return f"{median(ratios):.3g} ({min(ratios):.3g}–{max(ratios):.3g})"
+    write(path, record | circumstances())
 
 
 def table(results: Path) -> str:
@@ -239,9 +224,7 @@ def table(results: Path) -> str:
     for agent in AGENTS:
         rows = json.loads((results / f"{agent}.json").read_text())["steps_per_second"]
         middle = {name: median(row[name] for row in rows) for name in rows[0]}
-        loop, compiled = (
-            [_ratio(rows, name, other) for other in ("tutorial", "lean")] for name in ("loop", "compiled")
-        )
+        loop, compiled = ([ratio(rows, name, other) for other in ("tutorial", "lean")] for name in ("loop", "compiled"))
         lines.append(
             f"| {agent} | {middle['tutorial']:,.0f} | {middle['lean']:,.0f} | {middle['loop']:,.0f} | {loop[0]} "
             f"| {loop[1]} | {middle['compiled'] / 1e6:.2f} million | {compiled[0]} | {compiled[1]} |"
@@ -249,21 +232,5 @@ def table(results: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run one command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run").add_argument("--rounds", type=int, default=5)
-    commands.add_parser("table")
-    options = parser.parse_args()
-    if options.command == "run":
-        run(options.rounds, options.results)
-    text = table(options.results)
-    (options.results / "table.md").write_text(text + "\n")
-    print(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, RESULTS, run, table)

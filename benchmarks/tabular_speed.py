@@ -13,17 +13,12 @@ FrozenLake behind a wrapper that hides them. The tutorial loop runs on the very 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +28,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import gymnasium as gym
 import numpy as np
+from steps_a_second import circumstances, main, ratio, write
 
 import rlkit
 from rlkit.envs.wrappers import Discretize
@@ -228,7 +224,6 @@ def run(rounds: int, results: Path) -> None:
 
 
 def _write(path: Path, agent: str, env: str, rows: list[dict[str, float]], compile_seconds: float) -> None:
-    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     record = {
         "agent": agent,
         "env": env,
@@ -236,19 +231,9 @@ def _write(path: Path, agent: str, env: str, rows: list[dict[str, float]], compi
         "steps_per_second": [{name: round(value) for name, value in row.items()} for row in rows],
         "compile_or_load_seconds": round(compile_seconds, 2),
         "steps": {"python": PYTHON_STEPS, "loop": LOOP_STEPS, "compiled": COMPILED_STEPS},
-        "machine": platform.processor() or platform.machine(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", "numba", "gymnasium")},
-        "code": answer.stdout.strip(),
-        "finished": time.strftime("%Y-%m-%d"),
     }
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write(path, record | circumstances())
     print(path.stem, ", ".join(f"{name} {median(row[name] for row in rows):,.0f}" for name in rows[0]), flush=True)
-
-
-def _ratio(rows: list[dict[str, float]], other: str) -> str:
-    ratios = [row["rlkit"] / row[other] for row in rows]
-    return f"{median(ratios):.3g} ({min(ratios):.3g}–{max(ratios):.3g})"
 
 
 def table(results: Path) -> str:
@@ -257,35 +242,20 @@ def table(results: Path) -> str:
     for agent, env in TASKS:
         rows = json.loads((results / f"{agent}-{env}.json").read_text())["steps_per_second"]
         middle = {name: median(row[name] for row in rows) for name in rows[0]}
+        tutorial, lean = (ratio(rows, "rlkit", other) for other in ("tutorial", "lean"))
         lines.append(
             f"| {agent}, {env} | {middle['tutorial']:,.0f} | {middle['lean']:,.0f} "
-            f"| {middle['rlkit'] / 1e6:.1f} million | {_ratio(rows, 'tutorial')} | {_ratio(rows, 'lean')} |"
+            f"| {middle['rlkit'] / 1e6:.1f} million | {tutorial} | {lean} |"
         )
     lines += ["", "| through the loop, no model | tutorial loop | rlkit | × tutorial |", "|---|---|---|---|"]
     for agent, env in LOOP_TASKS:
         rows = json.loads((results / f"loop-{agent}-{env}.json").read_text())["steps_per_second"]
         middle = {name: median(row[name] for row in rows) for name in rows[0]}
         shown = "CartPole-v1 in 8⁴ bins" if env == "CartPole-v1" else f"{env}, hidden"
-        ratio = _ratio(rows, "tutorial")
-        lines.append(f"| {agent}, {shown} | {middle['tutorial']:,.0f} | {middle['rlkit']:,.0f} | {ratio} |")
+        against = ratio(rows, "rlkit", "tutorial")
+        lines.append(f"| {agent}, {shown} | {middle['tutorial']:,.0f} | {middle['rlkit']:,.0f} | {against} |")
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run one command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run").add_argument("--rounds", type=int, default=5)
-    commands.add_parser("table")
-    options = parser.parse_args()
-    if options.command == "run":
-        run(options.rounds, options.results)
-    text = table(options.results)
-    (options.results / "table.md").write_text(text + "\n")
-    print(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, RESULTS, run, table)

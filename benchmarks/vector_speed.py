@@ -10,14 +10,9 @@ not run again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
-import subprocess
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +22,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import gymnasium as gym
 import numpy as np
+from steps_a_second import circumstances, main, ratio, write
 
 from rlkit.envs.classic_vector import CLASSICS
 from rlkit.envs.make import make
@@ -76,23 +72,12 @@ def run(rounds: int, results: Path) -> None:
 
 
 def _write(path: Path, env_id: str, rows: dict[str, Rows]) -> None:
-    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     record = {
         "env": env_id,
         "command": f"python benchmarks/vector_speed.py run --rounds {len(rows['1'])}",
         "steps_per_second": rows,
-        "machine": platform.processor() or platform.machine(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", "numba", "gymnasium")},
-        "code": answer.stdout.strip(),
-        "finished": time.strftime("%Y-%m-%d"),
     }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def _ratio(rows: Rows, other: str) -> str:
-    ratios = [row["compiled"] / row[other] for row in rows]
-    return f"{median(ratios):.3g} ({min(ratios):.3g}–{max(ratios):.3g})"
+    write(path, record | circumstances())
 
 
 def table(results: Path) -> str:
@@ -105,26 +90,10 @@ def table(results: Path) -> str:
         by_number = json.loads((results / f"{env_id}.json").read_text())["steps_per_second"]
         for number, rows in by_number.items():
             middle = [f"{median(row[name] for row in rows):,.0f}" for name in VECTOR_STEPS]
-            cells = [env_id, number, *middle, _ratio(rows, "serial"), _ratio(rows, "sync")]
+            cells = [env_id, number, *middle, ratio(rows, "compiled", "serial"), ratio(rows, "compiled", "sync")]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run one command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run").add_argument("--rounds", type=int, default=5)
-    commands.add_parser("table")
-    options = parser.parse_args()
-    if options.command == "run":
-        run(options.rounds, options.results)
-    text = table(options.results)
-    (options.results / "table.md").write_text(text + "\n")
-    print(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, RESULTS, run, table)
