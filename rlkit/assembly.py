@@ -115,8 +115,8 @@ def current_matmul_backend() -> str | None:
 
 
 def current_blas_kernels() -> str | None:
-    """Processors that the loaded BLAS libraries have kernels for, where compiled networks multiply with them."""
-    if "rlkit.nn.compiled_mlp" not in sys.modules:
+    """Processors that the loaded BLAS libraries have kernels for, where networks learn with them."""
+    if "rlkit.nn.compiled_mlp" not in sys.modules and current_matmul_backend() != "onednn+openblas":
         return None
     from threadpoolctl import threadpool_info
 

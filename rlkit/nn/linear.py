@@ -1,11 +1,14 @@
 """Matrix products of a fully connected layer, and the one place that decides which library computes them.
 
-Two libraries serve float32 on a processor. MKL is behind every ordinary torch product; on AMD processors it takes a
+Three libraries serve float32 on a processor. MKL is behind every ordinary torch product; on AMD processors it takes a
 256-bit path. oneDNN uses 512-bit registers there and fuses the ReLU, but torch offers it for one linear layer only
 through a private operator. A probe checks once per process that the operator exists, is right and is clearly faster:
 on Zen 5 it halves the time, on Zen 4 the two are within a few per cent.
 
-The two round differently, so a resumed run must take the path its first part took: save `matmul_backend()` and
+Where oneDNN wins and the OpenBLAS behind numpy has 512-bit kernels too, OpenBLAS takes what oneDNN is slow at: narrow
+layers, and the weight's gradient, whose operands oneDNN would copy to transpose them.
+
+The three round differently, so a resumed run must take the path its first part took: save `matmul_backend()` and
 restore it with `set_matmul_backend`.
 """
 
@@ -16,15 +19,20 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeAlias, cast, get_args
 
+import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from rlkit.errors import UsageError
+from rlkit.types import Floats
 
-Backend: TypeAlias = Literal["mkl", "onednn"]
+Backend: TypeAlias = Literal["mkl", "onednn", "onednn+openblas"]
 
 # Below this width oneDNN falls to slow kernels, and MKL is better with the transposed product (see `weight_gradient`).
 THIN = 64
+# What OpenBLAS calls its kernels for processors with 512-bit registers.
+WIDE_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 # Wide, so that noise never decides: on Zen 4 the ratio is 1.02 to 1.08 and two runs of one seed must round alike.
 PROBE_MARGIN = 1.25
 
@@ -32,7 +40,7 @@ _chosen: Backend | None = None
 
 
 def matmul_backend() -> Backend:
-    """Which library computes wide float32 products on the CPU; probes on the first call (about 50 ms)."""
+    """Which libraries compute float32 products on the CPU; probes on the first call (about 50 ms)."""
     global _chosen
     if _chosen is None:
         _chosen = probe()
@@ -61,6 +69,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False) -> Te
     """The layer's output x W^T + b, [B, out], with the ReLU applied where asked."""
     if _goes_to_onednn(x, weight):
         return _onednn(x, weight, bias, "relu" if relu else "none")
+    if _goes_to_openblas(x):
+        y = torch.from_numpy(_array(x) @ _array(weight).T)
+        y += bias
+        return y.relu_() if relu else y
     if weight.shape[0] < THIN <= weight.shape[1]:
         # A narrow output is computed transposed: MKL needs half the time with the long side last.
         y = torch.addmm(bias.unsqueeze(1), weight, x.t()).t()
@@ -75,6 +87,8 @@ def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
         return gradient * weight  # an outer product, a third of the time of `mm`
     if _goes_to_onednn(gradient, weight):
         return _onednn(gradient, weight.t(), None, "none")
+    if _goes_to_openblas(gradient):
+        return torch.from_numpy(_array(gradient) @ _array(weight))
     if _is_thin(weight):
         return torch.mm(weight.t(), gradient.t()).t()
     return torch.mm(gradient, weight)
@@ -82,7 +96,9 @@ def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
 
 def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> None:
     """Write the gradient [out, in] of the layer's weight into `out`."""
-    if _goes_to_onednn(x, out):
+    if _goes_to_openblas(x):
+        np.matmul(_array(gradient).T, _array(x), out=_array(out))
+    elif _goes_to_onednn(x, out):
         out.copy_(_onednn(gradient.t(), x.t(), None, "none"))
     elif _is_thin(out):
         # The same product transposed: MKL needs half to a fifth of the time with the long side last.
@@ -96,7 +112,17 @@ def probe() -> Backend:
     if not onednn_works():
         return "mkl"
     seconds = layer_seconds()
-    return "onednn" if seconds["mkl"] >= PROBE_MARGIN * seconds["onednn"] else "mkl"
+    if seconds["mkl"] < PROBE_MARGIN * seconds["onednn"]:
+        return "mkl"
+    return "onednn+openblas" if numpy_kernels() in WIDE_KERNELS else "onednn"
+
+
+def numpy_kernels() -> str | None:
+    """The processor whose kernels numpy's OpenBLAS took; None where numpy multiplies with another library."""
+    for library in threadpool_info():  # SciPy brings another OpenBLAS, often an older one
+        if "architecture" in library and "numpy" in library["filepath"]:
+            return str(library["architecture"])
+    return None
 
 
 def onednn_works() -> bool:
@@ -116,15 +142,15 @@ def onednn_works() -> bool:
     return all(torch.allclose(found, right, atol=1e-3) for found, right in pairs)
 
 
-def layer_seconds(repetitions: int = 12) -> dict[Backend, float]:
+def layer_seconds(repetitions: int = 12) -> dict[str, float]:
     """Least seconds of the three products of one 256x256 layer on 256 rows, by backend, taken in turns.
 
     The operands change from turn to turn: in an update no product finds its operands in the nearest cache.
     """
     generator = torch.Generator().manual_seed(0)
     operands = torch.randn(4, 2, 256, 256, generator=generator)
-    least: dict[Backend, float] = {"mkl": math.inf, "onednn": math.inf}
-    works: dict[Backend, Callable[[Tensor, Tensor, Tensor], None]] = {"mkl": _by_mkl, "onednn": _by_onednn}
+    least = {"mkl": math.inf, "onednn": math.inf}
+    works: dict[str, Callable[[Tensor, Tensor, Tensor], None]] = {"mkl": _by_mkl, "onednn": _by_onednn}
     with torch.inference_mode():
         out = torch.empty(256, 256)
         for turn in range(repetitions):
@@ -154,7 +180,16 @@ def _is_thin(weight: Tensor) -> bool:
 
 def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
     wide = min(*weight.shape, x.shape[0]) >= THIN
-    return wide and x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "onednn"
+    return wide and x.dtype == torch.float32 and x.is_cpu and matmul_backend() != "mkl"
+
+
+def _goes_to_openblas(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "onednn+openblas"
+
+
+def _array(tensor: Tensor) -> Floats:
+    """The tensor's memory as numpy sees it; `numpy()` alone refuses what autograd follows."""
+    return tensor.detach().numpy()
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 
 import rlkit.nn.compiled_mlp  # noqa: F401  # loads BLAS
 from rlkit.assembly import current_blas_kernels, restore_matmul_backend
+from rlkit.nn import linear
 
 PROGRAM = """
 import threadpoolctl
@@ -45,5 +46,12 @@ def test_where_no_network_is_compiled_other_kernels_do_not_matter(
 ) -> None:
     """DDPG's run notes them where DQN was trained before it in the same process."""
     monkeypatch.delitem(sys.modules, "rlkit.nn.compiled_mlp")
-    restore_matmul_backend({"matmul_backend": None, "blas_kernels": "Katmai"})
-    assert not caplog.records
+    before = linear.matmul_backend()
+    try:
+        restore_matmul_backend({"matmul_backend": "mkl", "blas_kernels": "Katmai"})
+        assert not caplog.records
+        if linear.onednn_works():
+            restore_matmul_backend({"matmul_backend": "onednn+openblas", "blas_kernels": "Katmai"})
+            assert "began with BLAS kernels for Katmai" in caplog.text
+    finally:
+        linear.set_matmul_backend(before)

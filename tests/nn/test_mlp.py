@@ -26,9 +26,9 @@ def plain(net, dtype=torch.float32):
     return nn.Sequential(*layers)
 
 
-@pytest.fixture(params=["mkl", "onednn"])
+@pytest.fixture(params=["mkl", "onednn", "onednn+openblas"])
 def backend(request):
-    if request.param == "onednn" and not linear.onednn_works():
+    if request.param != "mkl" and not linear.onednn_works():
         pytest.skip("this torch build has no oneDNN linear")
     before = linear.matmul_backend()
     linear.set_matmul_backend(request.param)
