@@ -94,7 +94,7 @@ TASKS |= {f"rainbow_{env}": of_preset(f"rainbow_{env}", (f"dqn_{env}_preset", "r
 TASKS |= {
     "ppo_cartpole": of_preset("ppo_cartpole"),
     "ppo_acrobot": of_preset("ppo_acrobot"),
-    "ppo_lunarlander": of_preset("ppo_lunarlander", total_steps=500_000),
+    "ppo_lunarlander": of_preset("ppo_lunarlander"),
     "ppo_pendulum": of_preset("ppo_pendulum"),
     "a2c_cartpole": of_preset("a2c_cartpole"),
     "td3_pendulum": of_preset("td3_pendulum"),
