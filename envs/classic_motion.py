@@ -2,19 +2,19 @@
 
 Each motion moves a row's `state` on in place and answers reward and whether the episode terminated. Rounding follows
 gymnasium operation by operation, so that both give the same bits where numpy and the C library round sine and cosine
-alike. Everything compiled is in this file, because numba's cache of machine code watches no other.
+alike.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
-import numba
 import numpy as np
 
+from rlkit import machine_code
 from rlkit.types import Array
 
 CART_POLE, MOUNTAIN_CAR, MOUNTAIN_CAR_CONTINUOUS, PENDULUM, ACROBOT = range(5)
@@ -38,13 +38,11 @@ _FASTEST_FIRST, _FASTEST_SECOND = 4 * math.pi, 9 * math.pi  # rad/s, of acrobot'
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """The function in machine code, kept on disk where there is a place for it."""
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except (RuntimeError, OSError) as error:  # neither the package nor the home can be written
-        logging.getLogger(__name__).warning("compiled code is not kept (%s); every process compiles again", error)
-        return numba.njit(function, **options)
+    """The function in machine code."""
+    return machine_code.kept(function, _CACHE, nogil=True, error_model="numpy")
+
+
+_CACHE = machine_code.cache_folder("envs", [Path(__file__).read_bytes()])
 
 
 @compiled

@@ -28,6 +28,7 @@ ROWS = {
         "rlkit.mdp",
         "rlkit.seeding",
         "rlkit.spaces",
+        "rlkit.machine_code",
         "rlkit._alias",
     ),
     "ops": ("rlkit.ops",),
@@ -86,6 +87,7 @@ ONLY = {
     "rlkit.errors": set(),
     "rlkit._alias": set(),
     "rlkit.seeding": {"numpy", "torch"},
+    "rlkit.machine_code": {"numba"},
     "base": {"numpy", "gymnasium.spaces", "pydantic", "yaml"},
 }
 """Module or row -> all the third-party names it may import."""

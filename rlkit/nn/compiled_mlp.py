@@ -7,46 +7,28 @@ products are the faster ones.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  # numba multiplies with it: load it before a run limits BLAS threads
-from numba.core import config as numba_config
+
+from rlkit import machine_code
 
 WIDEST = 128
 """Units of the widest layer for which this is faster."""
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """The function in machine code, kept on disk where there is a place for it."""
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    before = _NUMBA.CACHE_DIR
-    _NUMBA.CACHE_DIR = str(_CACHE)
-    try:
-        return numba.njit(function, cache=True, **options)
-    except (RuntimeError, OSError) as error:  # nowhere to write
-        logging.getLogger(__name__).warning("compiled code is not kept (%s); every process compiles again", error)
-        return numba.njit(function, **options)
-    finally:
-        _NUMBA.CACHE_DIR = before
+    """The function in machine code."""
+    return machine_code.kept(function, _CACHE, nogil=True, error_model="numpy")
 
 
-def _cache_folder() -> Path:
-    """A folder for each version of the compiled modules here: numba itself watches only the file of the caller."""
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("compiled_*.py")))
-    home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "rlkit" / f"numba-nn-{hashlib.sha256(sources).hexdigest()[:16]}"
-
-
-_NUMBA: Any = numba_config
-_CACHE = _cache_folder()
+_CACHE = machine_code.cache_folder(
+    "nn", (path.read_bytes() for path in sorted(Path(__file__).parent.glob("compiled_*.py")))
+)
 
 
 @compiled

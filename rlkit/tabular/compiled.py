@@ -2,28 +2,23 @@
 
 Two measured reasons (numba 0.68, Zen 4). Learners are named tuples of arrays; counting references on every call costs
 0.4 µs a step, twenty times the arithmetic, so it is switched off (compiled code then must not allocate memory), and
-functions are inlined, because passing a large tuple costs as much again. And numba's own
-cache looks only at the file of the outermost function: after a change in `rlkit.ops` it would go on with old equations.
+functions are inlined, because passing a large tuple costs as much again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 from numba.core import caching
-from numba.core import config as numba_config
 from numba.extending import overload
+
+from rlkit import machine_code
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-_LOG = logging.getLogger(__name__)
-_NUMBA: Any = numba_config
 _WITHOUT_COUNTING: Any = {"_nrt": False}
 _APART: Any = {**_WITHOUT_COUNTING, "nogil": True}
 _OPTIONS: Any = {**_APART, "forceinline": True}
@@ -49,17 +44,9 @@ def _machine_code(function: Callable[..., Any], options: Any) -> Any:
 
 
 def _kept(function: Callable[..., Any], options: Any) -> Any:
-    before = _NUMBA.CACHE_DIR
-    _NUMBA.CACHE_DIR = str(_CACHE)
-    try:
-        machine_code = numba.njit(function, cache=True, **options)
-        _KEPT.append(machine_code)
-    except (RuntimeError, OSError) as error:  # nowhere to write
-        _LOG.warning("compiled code is not kept (%s); every process compiles again", error)
-        machine_code = numba.njit(function, **options)
-    finally:
-        _NUMBA.CACHE_DIR = before
-    return machine_code
+    in_machine_code = machine_code.kept(function, _CACHE, **options)
+    _KEPT.append(in_machine_code)
+    return in_machine_code
 
 
 def is_ours(thing: Any) -> bool:
@@ -91,23 +78,16 @@ def by_type(stub: Callable[..., Any], implementation: Callable[..., Any]) -> Non
     overload(stub, jit_options=_WITHOUT_COUNTING)(implementation)
 
 
-def cache_folder() -> Path:
-    """Where machine code is kept: below NUMBA_CACHE_DIR, XDG_CACHE_HOME or ~/.cache, one folder for each version."""
-    home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "rlkit" / f"numba-{_digest()}"
-
-
-def _digest() -> str:
+def _sources() -> list[bytes]:
     here = Path(__file__).parent
     sources = [here.parent / "mdp.py", *sorted((here.parent / "ops").glob("*.py")), Path(__file__)]
     files = [*sorted(here.glob("*.py")), *sorted((here.parent / "linear").glob("*.py"))]
-    users = [path for path in files if _is_compiled(path.read_bytes())]
-    content = b"".join(path.read_bytes() for path in [*sources, *users])
-    return hashlib.sha256(content).hexdigest()[:16]
+    users = [content for path in files if _is_compiled(content := path.read_bytes())]
+    return [*(path.read_bytes() for path in sources), *users]
 
 
 def _is_compiled(source: bytes) -> bool:
     return b"from numba" in source or b"from rlkit.tabular.compiled import" in source
 
 
-_CACHE = cache_folder()
+_CACHE = machine_code.cache_folder("tabular", _sources())
