@@ -292,3 +292,15 @@ def test_normalised_tasks_are_evaluated_with_the_statistics_of_training(learning
     assert evaluation.obs_rms is env.obs_rms
     assert not evaluation.norm_reward
     assert not evaluation.training
+
+
+def test_the_profile_counts_what_a_part_calls_in_the_called_part_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    profile = importlib.import_module("training_profile")
+    seconds = iter(range(100))
+    monkeypatch.setattr(profile, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    clock = profile.Clock()
+    inner = clock.around(lambda: None, "Adam")
+    clock.around(lambda: [inner(), inner()], "rest of the update")()
+    assert clock.seconds == {"everything between": 1, "rest of the update": 3, "Adam": 2}
+    assert clock.calls == {"rest of the update": 1, "Adam": 2}
