@@ -30,14 +30,20 @@ def attention_reference(
     logits = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
     seen = mask.dense(q.shape[2], k.shape[2], q.device)
     logits = logits.masked_fill(~seen, -torch.inf)
+    weights = weights_of(logits, sink)
+    return weights @ v, weights
+
+
+def weights_of(logits: Tensor, sink: Tensor | None) -> Tensor:
+    """Softmax of logits [B, H, T, S], where -inf is hidden, with a sink's logit [H] among them; rows of -inf give 0."""
     greatest = logits.amax(-1, keepdim=True)
     if sink is not None:
-        greatest = torch.maximum(greatest, sink.double()[:, None, None])
-    # the greatest logit is taken off for the sake of exp alone; a query that sees nothing keeps logits of -inf
+        sink = sink.to(logits.dtype)[:, None, None]
+        greatest = torch.maximum(greatest, sink)
+    # taken off for the sake of exp alone; it stays out of the gradient, and a row of -inf keeps its -inf
     shift = greatest.detach().masked_fill(greatest == -torch.inf, 0.0)
     weights = (logits - shift).exp()
     total = weights.sum(-1, keepdim=True)
     if sink is not None:
-        total = total + (sink.double()[:, None, None] - shift).exp()
-    weights = weights / total.masked_fill(total == 0, 1.0)
-    return weights @ v, weights
+        total = total + (sink - shift).exp()
+    return weights / total.masked_fill(total == 0, 1.0)

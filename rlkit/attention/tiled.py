@@ -70,7 +70,7 @@ def finite(m: Tensor) -> Tensor:
 def tiled_attention(
     q: Tensor, k: Tensor, v: Tensor, low: Tensor, high: Tensor, scale: float, *, rows: int = 64, columns: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """Outputs [B, H, T, E], and the logarithm of the sum of exp(logit), [B, H, T] (no gradient).
+    """Outputs [B, H, T, E], and the logarithm of the sum of exp(logit), [B, H, T]; both differentiable.
 
     Args:
         q: Queries [B, H, T, D].
@@ -102,23 +102,24 @@ class _Tiled(torch.autograd.Function):
         out, log_sum = torch.cat(outputs, 2), torch.cat(log_sums, 2)
         ctx.save_for_backward(q, k, v, low, high, out, log_sum)
         ctx.options = scale, rows, columns
-        ctx.mark_non_differentiable(log_sum)
         return out, log_sum
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, by_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, by_out: Tensor, by_log_sum: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, low, high, out, log_sum = ctx.saved_tensors
         scale, rows, columns = ctx.options
         by_q, by_k, by_v = (torch.zeros_like(x, dtype=log_sum.dtype) for x in (q, k, v))
         for queries in _slices(0, q.shape[2], rows):
             own, by_own = _grouped(q, k, queries), _grouped(by_out, k, queries)
-            delta = (_grouped(out, k, queries) * by_own).sum(-1, keepdim=True)  # sum over keys of P dP
+            # by all logits of a row alike: minus the sum over keys of P dP, and what comes by the sum's logarithm
+            common = _grouped(by_log_sum[..., None], k, queries)
+            common = common - (_grouped(out, k, queries) * by_own).sum(-1, keepdim=True)
             shift = finite(_grouped(log_sum[..., None], k, queries))
             by_own_q = torch.zeros_like(own)
             for keys, logits in _tiles(own, k, low[:, queries], high[:, queries], scale, columns):
                 p = (logits - shift).exp()
-                by_logits = p * (by_own @ _wide(v, keys).mT - delta) * scale
+                by_logits = p * (by_own @ _wide(v, keys).mT + common) * scale
                 by_own_q += by_logits @ _wide(k, keys)
                 by_k[..., keys, :] += (by_logits.mT @ own).sum(2)
                 by_v[..., keys, :] += (p.mT @ by_own).sum(2)
