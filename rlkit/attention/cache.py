@@ -1,0 +1,65 @@
+"""Keys and values of the steps so far, so that a policy acts without computing them again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlkit.attention.mask import AttentionMask
+
+
+class KVCache(NamedTuple):
+    """Keys and values of the last `capacity` steps of each row, of every layer: a ring.
+
+    Step p of an episode stands in slot p % capacity, its key already rotated, so that the order of slots does not
+    matter. An episode begins at slot 0 by setting its position to 0: nothing is erased, and what is valid is always the
+    first min(p + 1, capacity) slots. Memory is changed in place, positions are not: the same cache and step give the
+    same result again, as long as no later step has been taken.
+
+    Attributes:
+        keys: [layers, B, K, capacity, D].
+        values: [layers, B, K, capacity, D].
+        position: Steps of the running episode so far, int32 [B].
+        version: Of the weights that the keys were made with.
+    """
+
+    keys: Tensor
+    values: Tensor
+    position: Tensor
+    version: int
+
+    @classmethod
+    def empty(
+        cls, layers: int, rows: int, kv_heads: int, capacity: int, head_size: int, *, version: int = 0,
+        dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
+    ) -> KVCache:  # fmt: skip
+        """Nothing remembered."""
+        keys = torch.zeros(layers, rows, kv_heads, capacity, head_size, dtype=dtype, device=device)
+        return cls(keys, torch.zeros_like(keys), torch.zeros(rows, dtype=torch.int32, device=device), version)
+
+    @property
+    def capacity(self) -> int:
+        """Steps that a row holds."""
+        return self.keys.shape[3]
+
+    def reset(self, ended: Tensor) -> KVCache:
+        """Rows [B] whose episode ended begin anew; no host sync."""
+        return self._replace(position=torch.where(ended, 0, self.position))
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, AttentionMask]:
+        """Write the running step's key and value [B, K, 1, D].
+
+        Returns:
+            All keys and values of that layer, [B, K, capacity, D], and the mask of those that are there.
+        """
+        keys, values = self.keys[layer], self.values[layer]
+        slot = (self.position % self.capacity).long()[:, None, None, None].expand_as(key)
+        keys.scatter_(2, slot, key)
+        values.scatter_(2, slot, value)
+        return keys, values, AttentionMask(key_length=(self.position + 1).clamp(max=self.capacity))
+
+    def advanced(self) -> KVCache:
+        """After every layer has appended: on to the next step."""
+        return self._replace(position=self.position + 1)
