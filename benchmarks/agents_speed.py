@@ -15,7 +15,7 @@ to the beginning of env step 1,001 + STEPS, which is STEPS times act, step, stor
 (imports, random warm-up steps, compiling) and after is left out. Each library logs to TensorBoard at its own cadence
 (rlkit's is the densest here); nobody evaluates. CleanRL's DDPG runs with one actor and target update a step, like the
 others (`--policy-frequency 1`); its scripts are patched in memory for gymnasium 1.x, see `speed_measures/cleanrl.py`.
-sbx has an interpreter of its own, `--sbx`.
+sbx and tianshou have interpreters of their own: `--sbx`, `--tianshou`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -57,9 +58,26 @@ Measure: TypeAlias = Callable[[Job, Path], float]
 # Packages of the peers that have an interpreter of their own; their versions stand in the records.
 PEER_PACKAGES = {
     "sbx": ("sbx-rl", "jax", "jaxlib", "flax"),
+    "tianshou": ("tianshou", "torch"),
 }
 
-OFF_POLICY = {"rlkit": off_policy.by_rlkit, "sb3": off_policy.by_sb3, "sbx": off_policy.by_sbx}
+
+def by_module_of(library: str) -> Measure:
+    """Training by the library's own module, which imports on top what only the peer's interpreter has."""
+
+    def measure(job: Job, folder: Path) -> float:
+        train: Measure = importlib.import_module(f"speed_measures.{library}").train
+        return train(job, folder)
+
+    return measure
+
+
+OFF_POLICY = {
+    "rlkit": off_policy.by_rlkit,
+    "sb3": off_policy.by_sb3,
+    "sbx": off_policy.by_sbx,
+    **{name: by_module_of(name) for name in ("tianshou",)},
+}
 # By kind of work and library; rlkit is the one that the others are compared with. Training is measured per environment.
 MEASURES: Mapping[str, Mapping[str, Measure]] = {
     "ddpg": {**OFF_POLICY, "cleanrl": off_policy.ddpg_cleanrl},
