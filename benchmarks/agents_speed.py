@@ -15,7 +15,7 @@ to the beginning of env step 1,001 + STEPS, which is STEPS times act, step, stor
 (imports, random warm-up steps, compiling) and after is left out. Each library logs to TensorBoard at its own cadence
 (rlkit's is the densest here); nobody evaluates. CleanRL's DDPG runs with one actor and target update a step, like the
 others (`--policy-frequency 1`); its scripts are patched in memory for gymnasium 1.x, see `speed_measures/cleanrl.py`.
-sbx and tianshou have interpreters of their own: `--sbx`, `--tianshou`.
+sbx, tianshou and skrl have interpreters of their own: `--sbx`, `--tianshou`, `--skrl`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ Measure: TypeAlias = Callable[[Job, Path], float]
 PEER_PACKAGES = {
     "sbx": ("sbx-rl", "jax", "jaxlib", "flax"),
     "tianshou": ("tianshou", "torch"),
+    "skrl": ("skrl", "torch"),
 }
 
 
@@ -76,7 +77,7 @@ OFF_POLICY = {
     "rlkit": off_policy.by_rlkit,
     "sb3": off_policy.by_sb3,
     "sbx": off_policy.by_sbx,
-    **{name: by_module_of(name) for name in ("tianshou",)},
+    **{name: by_module_of(name) for name in ("tianshou", "skrl")},
 }
 # By kind of work and library; rlkit is the one that the others are compared with. Training is measured per environment.
 MEASURES: Mapping[str, Mapping[str, Measure]] = {
