@@ -15,7 +15,7 @@ to the beginning of env step 1,001 + STEPS, which is STEPS times act, step, stor
 (imports, random warm-up steps, compiling) and after is left out. Each library logs to TensorBoard at its own cadence
 (rlkit's is the densest here); nobody evaluates. CleanRL's DDPG runs with one actor and target update a step, like the
 others (`--policy-frequency 1`); its scripts are patched in memory for gymnasium 1.x, see `speed_measures/cleanrl.py`.
-sbx, tianshou and skrl have interpreters of their own: `--sbx`, `--tianshou`, `--skrl`.
+sbx, tianshou, skrl and TorchRL have interpreters of their own: `--sbx`, `--tianshou`, `--skrl`, `--torchrl`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ PEER_PACKAGES = {
     "sbx": ("sbx-rl", "jax", "jaxlib", "flax"),
     "tianshou": ("tianshou", "torch"),
     "skrl": ("skrl", "torch"),
+    "torchrl": ("torchrl", "tensordict", "torch"),
 }
 
 
@@ -77,7 +78,7 @@ OFF_POLICY = {
     "rlkit": off_policy.by_rlkit,
     "sb3": off_policy.by_sb3,
     "sbx": off_policy.by_sbx,
-    **{name: by_module_of(name) for name in ("tianshou", "skrl")},
+    **{name: by_module_of(name) for name in ("tianshou", "skrl", "torchrl")},
 }
 # By kind of work and library; rlkit is the one that the others are compared with. Training is measured per environment.
 MEASURES: Mapping[str, Mapping[str, Measure]] = {

@@ -181,7 +181,7 @@ def test_peers_that_the_user_must_give_are_left_out_aloud(
     assert "CleanRL is left out" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["tianshou", "skrl"])
+@pytest.mark.parametrize("name", ["tianshou", "skrl", "torchrl"])
 def test_peers_of_off_policy_agents_run_their_own_module_in_their_own_interpreter(
     speed: SimpleNamespace, name: str
 ) -> None:
