@@ -15,7 +15,7 @@ to the beginning of env step 1,001 + STEPS, which is STEPS times act, step, stor
 (imports, random warm-up steps, compiling) and after is left out. Each library logs to TensorBoard at its own cadence
 (rlkit's is the densest here); nobody evaluates. CleanRL's DDPG runs with one actor and target update a step, like the
 others (`--policy-frequency 1`); its scripts are patched in memory for gymnasium 1.x, see `speed_measures/cleanrl.py`.
-sbx has an interpreter of its own, `--sbx`.
+sbx, tianshou, skrl and TorchRL have interpreters of their own: `--sbx`, `--tianshou`, `--skrl`, `--torchrl`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -37,6 +38,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeAlias
 
 from speed_measures import calls, dqn, off_policy, ppo
 from speed_measures.cleanrl import git
@@ -52,9 +54,34 @@ ENVS = {
     "ppo": ("CartPole-v1",),
 }
 
-OFF_POLICY = {"rlkit": off_policy.by_rlkit, "sb3": off_policy.by_sb3, "sbx": off_policy.by_sbx}
+Measure: TypeAlias = Callable[[Job, Path], float]
+# Packages of the peers that have an interpreter of their own; their versions stand in the records.
+PEER_PACKAGES = {
+    "sbx": ("sbx-rl", "jax", "jaxlib", "flax"),
+    "tianshou": ("tianshou", "torch"),
+    "skrl": ("skrl", "torch"),
+    "torchrl": ("torchrl", "tensordict", "torch"),
+}
+
+
+def by_module_of(library: str) -> Measure:
+    """Training by the library's own module, which imports on top what only the peer's interpreter has."""
+
+    def measure(job: Job, folder: Path) -> float:
+        train: Measure = importlib.import_module(f"speed_measures.{library}").train
+        return train(job, folder)
+
+    return measure
+
+
+OFF_POLICY = {
+    "rlkit": off_policy.by_rlkit,
+    "sb3": off_policy.by_sb3,
+    "sbx": off_policy.by_sbx,
+    **{name: by_module_of(name) for name in ("tianshou", "skrl", "torchrl")},
+}
 # By kind of work and library; rlkit is the one that the others are compared with. Training is measured per environment.
-MEASURES: Mapping[str, Mapping[str, Callable[[Job, Path], float]]] = {
+MEASURES: Mapping[str, Mapping[str, Measure]] = {
     "ddpg": {**OFF_POLICY, "cleanrl": off_policy.ddpg_cleanrl},
     "td3": OFF_POLICY,
     "sac": OFF_POLICY,
@@ -80,7 +107,10 @@ DEFAULT_STEPS = {
 }
 GIVEN_BY_USER = {
     "cleanrl": "CleanRL is left out: give --cleanrl DIR, a checkout of github.com/vwxyzjn/cleanrl",
-    "sbx": "sbx is left out: give --sbx PYTHON, an interpreter that can import sbx (pip install sbx-rl tensorboard)",
+    **{
+        name: f"{name} is left out: give --{name} PYTHON, an interpreter that has it (benchmarks/README.md says how)"
+        for name in PEER_PACKAGES
+    },
 }
 
 
@@ -102,9 +132,14 @@ def measure_here(job: Job) -> None:
         from rlkit.assembly import current_blas_kernels
 
         result |= {"blas_kernels": current_blas_kernels()}
-    if job.library == "sbx":
-        result["peer_versions"] = dqn.sbx_versions()
+    if job.library in PEER_PACKAGES:
+        result["peer_versions"] = peer_versions(job.library)
     print(json.dumps(result), flush=True)
+
+
+def peer_versions(library: str) -> dict[str, str]:
+    """Versions that only the peer's interpreter knows; its torch need not be rlkit's, so it is told apart."""
+    return {f"{library}'s torch" if name == "torch" else name: version(name) for name in PEER_PACKAGES[library]}
 
 
 def code_fingerprint() -> str:
@@ -187,10 +222,7 @@ def job_group(work: str, env: str, arguments: argparse.Namespace) -> list[Job]:
     if core is None:
         core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     # an interpreter of a virtual environment is a link, which must not be resolved
-    paths = {
-        "cleanrl": arguments.cleanrl and arguments.cleanrl.absolute(),
-        "sbx": arguments.sbx and arguments.sbx.absolute(),
-    }
+    paths = {name: path and path.absolute() for name, path in vars(arguments).items() if name in GIVEN_BY_USER}
     template = Job(work, "", env, arguments.steps or DEFAULT_STEPS[work], 0, core)
     return [replace(template, **given) for given in libraries_of(work, arguments.libraries, paths)]
 
@@ -203,7 +235,7 @@ def libraries_of(work: str, wanted: Sequence[str], paths: Mapping[str, Path | No
         elif paths[name] is None:
             print(GIVEN_BY_USER[name], flush=True)
         else:
-            yield {"library": name, "python" if name == "sbx" else "cleanrl": str(paths[name])}
+            yield {"library": name, "python" if name in PEER_PACKAGES else "cleanrl": str(paths[name])}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -215,7 +247,8 @@ def parser() -> argparse.ArgumentParser:
     envs = list(itertools.chain.from_iterable(ENVS.values()))
     run.add_argument("--envs", nargs="+", choices=envs, default=envs, help="of the environments of --agents")
     run.add_argument("--cleanrl", type=Path, help="work tree or bare git directory of vwxyzjn/cleanrl")
-    run.add_argument("--sbx", type=Path, help="Python interpreter that can import sbx")
+    for name in PEER_PACKAGES:
+        run.add_argument(f"--{name}", type=Path, metavar="PYTHON", help=f"interpreter that has {name}")
     add_measuring(commands, "acting", "acting on one observation, 256x256", ("acting",))
     add_measuring(commands, "sampling", "256 rows from a replay of 100,000 rows", ("sampling",))
     summary = commands.add_parser("table", help="print the table and write it to table.md")
@@ -237,7 +270,7 @@ def add_measuring(
     one.add_argument("--libraries", nargs="+", choices=libraries, default=libraries)
     one.add_argument("--core", type=int, help="CPU core that every measurement is pinned to (the last one)")
     one.add_argument("--results", type=Path, default=RESULTS)
-    one.set_defaults(cleanrl=None, sbx=None)
+    one.set_defaults(**dict.fromkeys(GIVEN_BY_USER))
     return one
 
 

@@ -181,6 +181,18 @@ def test_peers_that_the_user_must_give_are_left_out_aloud(
     assert "CleanRL is left out" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["tianshou", "skrl", "torchrl"])
+def test_peers_of_off_policy_agents_run_their_own_module_in_their_own_interpreter(
+    speed: SimpleNamespace, name: str
+) -> None:
+    chosen = ["--agents", "ddpg", "td3", "sac", "--envs", "HalfCheetah-v5", "--libraries", name]
+    groups = speed.script.jobs_of(speed.script.parser().parse_args(["run", *chosen, f"--{name}", "peer/python"]))
+    assert [[job.library for job in group] for group in groups] == [[name]] * 3
+    assert {job.python for group in groups for job in group} == {str(Path("peer/python").absolute())}
+    module = ast.parse((SCRIPT.parent / "speed_measures" / f"{name}.py").read_text(encoding="utf-8"))
+    assert "train" in [node.name for node in module.body if isinstance(node, ast.FunctionDef)]
+
+
 def test_environments_are_measured_with_the_agent_they_belong_to(speed: SimpleNamespace) -> None:
     arguments = speed.script.parser().parse_args(["run", "--envs", "Pendulum-v1", "CartPole-v1", "--libraries", "sb3"])
     groups = speed.script.jobs_of(arguments)

@@ -6,7 +6,6 @@ the gradient's length. Every run's ε falls over its first half.
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ SETTINGS = {"learning_rate": 2.5e-4, "gamma": 0.99, "batch_size": 128, "buffer_s
 TRAIN_EVERY, TARGET_EVERY = 4, 500  # env steps
 FINAL_EPSILON, EPSILON_FRACTION = 0.05, 0.5
 HIDDEN = (120, 84)
-SBX_PACKAGES = ("sbx-rl", "jax", "jaxlib", "flax")
 
 
 def dqn_rlkit(job: Job, folder: Path) -> float:
@@ -85,11 +83,6 @@ def two_widths() -> Any:
             return linen.Dense(self.n_actions)(x)
 
     return QNetwork
-
-
-def sbx_versions() -> dict[str, str]:
-    """Versions that only sbx's interpreter knows."""
-    return {name: version(name) for name in SBX_PACKAGES}
 
 
 def dqn_cleanrl(job: Job, folder: Path) -> float:
