@@ -7,7 +7,7 @@ One JSON per finished run under `benchmarks/results/learning/`, so the table add
     python benchmarks/agents_learning.py table
 
 Each run is one thread, trains from scratch and is evaluated without exploration on fresh episodes whose seeds
-depend on the run's seed only. The score of a seed is its mean evaluation return.
+depend on the run's seed only; they begin alike in every library. The score of a seed is its mean evaluation return.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # before numpy loads its BLAS
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from learning_peers import sb3_returns
-from learning_tasks import TASKS, LearningTask
+from learning_tasks import TASKS, LearningTask, published
 from scipy.stats import trim_mean
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -54,8 +55,24 @@ def rlkit_returns(task: LearningTask, seed: int, evaluation_seed: int) -> list[f
         )  # fmt: skip
         if result.steps < task.total_steps:  # a signal ends a run early, with a checkpoint
             raise SystemExit(f"seed {seed} ended after {result.steps} steps: {result.status}")
-        evaluation = rlkit.evaluate(result.run_dir, episodes=task.eval_episodes, seed=evaluation_seed)
-    return list(evaluation.returns)
+        return episode_returns(rlkit.load(result.run_dir), task, evaluation_seed)
+
+
+def episode_returns(policy: Any, task: LearningTask, seed: int) -> list[float]:
+    """Returns of episodes that begin as those of stable-baselines3's `evaluate_policy`: seeded once, then resets."""
+    env = gym.make(task.env)
+    obs, _ = env.reset(seed=seed)
+    returns, total = [], 0.0
+    while len(returns) < task.eval_episodes:
+        obs, reward, terminated, truncated, _ = env.step(policy.predict(obs))
+        total += float(reward)
+        if terminated or truncated:
+            returns.append(total)
+            total = 0.0
+            policy.reset()
+            obs, _ = env.reset()
+    env.close()
+    return returns
 
 
 LIBRARIES = {"rlkit": rlkit_returns, "sb3": sb3_returns}
@@ -113,8 +130,16 @@ def scores_of(task: str) -> dict[str, dict[int, float]]:
 
 def table() -> str:
     """A row for each task and library, and the interval of rlkit minus its peer on the seeds both have."""
-    rows = ["| task | library | seeds | IQM of mean returns [95 %] | worst seed | rlkit - peer, IQM [95 %] |"]
-    rows.append("|" + "---|" * 6)
+    heads = (
+        "task",
+        "library",
+        "seeds",
+        "IQM of mean returns [95 %]",
+        "worst seed",
+        "rlkit - peer, IQM [95 %]",
+        "published",
+    )
+    rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for name, task in TASKS.items():
         scores = scores_of(name)
         for library, by_seed in scores.items():
@@ -127,7 +152,8 @@ def table() -> str:
             if task.beside:
                 peer, peer_library = task.beside
                 against = f"{difference(by_seed, scores_of(peer)[peer_library])} to {peer_library} on {peer}"
-            rows.append(f"| {name} | {library} | {len(values)} | {spread} | {min(values):.1f} | {against} |")
+            cells = name, library, len(values), spread, f"{min(values):.1f}", against, published(name)
+            rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows) + "\n"
 
 

@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import source_tree
 from torch import nn
@@ -316,3 +317,18 @@ def test_the_profile_counts_what_a_part_calls_in_the_called_part_only(monkeypatc
     clock.around(lambda: [inner(), inner()], "rest of the update")()
     assert clock.seconds == {"everything between": 1, "rest of the update": 3, "Adam": 2}
     assert clock.calls == {"rest of the update": 1, "Adam": 2}
+
+
+def test_every_library_is_evaluated_on_the_same_episodes(learning: ModuleType) -> None:
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    peers = importlib.import_module("learning_peers")
+    task = learning.LearningTask("ddpg", "Pendulum-v1", 0, 4)
+    still = SimpleNamespace(
+        predict=lambda obs, **_: (np.zeros((len(obs), 1), np.float32), None),
+        get_vec_normalize_env=lambda: None,
+    )
+    env = peers.evaluation_env(task, still, 10_003)
+    theirs, _ = evaluate_policy(still, env, 4, return_episode_rewards=True, warn=False)
+    policy = SimpleNamespace(predict=lambda obs: np.zeros(1, np.float32), reset=lambda: None)
+    assert learning.episode_returns(policy, task, 10_003) == pytest.approx(theirs, abs=1e-3)

@@ -1,0 +1,199 @@
+"""Memory over time: recurrent cells and a transformer, alike to those who use them.
+
+A core takes features of one step and what it remembers (acting), or features of whole sequences in which episodes begin
+anywhere (learning). Both give the same numbers, whatever the order of resets: `step` over a sequence is `unroll`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from rlkit.attention.cache import KVCache
+from rlkit.attention.layers import Block, Gate
+from rlkit.attention.mask import AttentionMask
+from rlkit.attention.rope import episode_positions, rotary_angles
+from rlkit.errors import UsageError
+
+Memory: TypeAlias = tuple[Tensor, ...]
+"""What a core remembers, tensors whose first axis is the rows, so that any of them can be stored and sent."""
+
+
+class Core(Protocol):
+    """Features over time, and what to remember of them."""
+
+    size: int
+    """Width of the features that it gives."""
+
+    def empty(self, rows: int) -> Memory:
+        """Nothing remembered."""
+
+    def reset(self, memory: Memory, ended: Tensor) -> Memory:
+        """Rows [B] whose episode ended remember nothing."""
+
+    def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Features [B, size] after features [B, D] of one more step."""
+
+    def unroll(self, x: Tensor, is_first: Tensor, memory: Memory | None = None) -> Tensor:
+        """Features [B, T, size] after features [B, T, D] of T steps.
+
+        Rows begin with `memory` (None: nothing) where `is_first` [B, T] does not begin an episode.
+        """
+
+
+class RecurrentCore(nn.Module):
+    """A gated recurrent unit (Cho et al. 2014) or a long short-term memory (Hochreiter and Schmidhuber 1997).
+
+    Args:
+        kind: "gru" or "lstm".
+        inputs: Width of a step's features.
+        width: Of the state, and of what it gives.
+        generator: Source of the first weights: orthogonal, biases zero (as stable-baselines3's recurrent PPO has them).
+    """
+
+    def __init__(self, kind: Literal["gru", "lstm"], inputs: int, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.size = width
+        self.cell: nn.GRU | nn.LSTM = (nn.GRU if kind == "gru" else nn.LSTM)(inputs, width, batch_first=True)
+        self._states = 1 if kind == "gru" else 2
+        for parameter in self.cell.parameters():
+            if parameter.dim() == 2:
+                nn.init.orthogonal_(parameter, generator=generator)
+            else:
+                nn.init.zeros_(parameter)
+
+    def empty(self, rows: int) -> Memory:
+        """State zero, [B, width] (LSTM: hidden and cell state)."""
+        device = next(self.parameters()).device
+        return tuple(torch.zeros(rows, self.size, device=device) for _ in range(self._states))
+
+    def reset(self, memory: Memory, ended: Tensor) -> Memory:
+        """State zero where the episode ended."""
+        return tuple(torch.where(ended[:, None], 0.0, state) for state in memory)
+
+    def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """One step of the cell."""
+        y, memory = self._run(x[:, None], memory)
+        return y[:, 0], memory
+
+    def unroll(self, x: Tensor, is_first: Tensor, memory: Memory | None = None) -> Tensor:
+        """All episodes of all rows side by side, as many steps as the longest has."""
+        rows, steps = is_first.shape
+        begins = is_first.clone()
+        begins[:, 0] = True
+        segment = begins.flatten().cumsum(0) - 1  # number of each step's segment, [B * T]
+        begin = torch.nonzero(begins.flatten())[:, 0]  # first step of each segment
+        place = torch.arange(rows * steps, device=x.device) - begin[segment]
+        padded = x.new_zeros(len(begin), int(place.max()) + 1, x.shape[2])
+        padded = padded.index_put((segment, place), x.flatten(0, 1))
+        carried = self._carried(memory, is_first, begin, x)
+        return self._run(padded, carried)[0][segment, place].view(rows, steps, -1)
+
+    def _carried(self, memory: Memory | None, is_first: Tensor, begin: Tensor, x: Tensor) -> Memory:
+        """What each segment begins with: nothing, or the row's memory where it goes on."""
+        nothing = x.new_zeros(len(begin), self.size)
+        if memory is None:
+            return (nothing,) * self._states
+        goes_on = ~is_first.flatten()[begin]
+        row = begin // is_first.shape[1]
+        return tuple(torch.where(goes_on[:, None], state[row], nothing) for state in memory)
+
+    def _run(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        states = tuple(state[None].contiguous() for state in memory)
+        y, found = self.cell(x, states if self._states == 2 else states[0])
+        return y, tuple(state[0] for state in (found if self._states == 2 else (found,)))
+
+
+class TransformerMemory(NamedTuple):
+    """Keys and values of the last steps, rows first: a `KVCache` as memory."""
+
+    keys: Tensor  # [B, layers, K, context, D]
+    values: Tensor  # [B, layers, K, context, D]
+    position: Tensor  # int32 [B], steps of the running episode so far
+
+
+class TransformerCore(nn.Module):
+    """Blocks of causal attention to the last `context` steps of the episode, with rotary positions.
+
+    What a layer gives depends on the `context` - 1 steps before it, and with n layers on n (context - 1): an unroll
+    that begins within an episode gives what acting gave only if it is preceded by that many steps (burn-in), or by the
+    steps from which acting itself made its keys and values.
+
+    Args:
+        inputs: Width of a step's features.
+        width: Of the tokens, and of what it gives.
+        layers: Number of blocks.
+        heads: Heads of each block; `kv_heads` of keys and values.
+        context: Steps that a layer sees, the running one among them.
+        gate: "residual", or "gru" as in GTrXL.
+        generator: Source of the first weights: normal with standard deviation 0.02, the last layer of each part smaller
+            by sqrt(2 · layers) (Radford et al. 2019), biases zero.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, *, layers: int, heads: int, context: int, generator: torch.Generator,
+        kv_heads: int | None = None, gate: Gate = "residual",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if layers < 1 or context < 1:
+            raise UsageError(f"a transformer has {layers} layers and a context of {context}, both must be at least 1")
+        self.size, self.context = width, context
+        self.embed = nn.Linear(inputs, width)
+        blocks = [Block(width, heads, kv_heads=kv_heads, gate=gate) for _ in range(layers)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head_size, self.kv_heads = blocks[0].attention.head_size, blocks[0].attention.kv_heads
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Linear):
+                deviation = 0.02
+                if name.endswith(("merge", "narrow")):
+                    deviation /= (2 * len(self.blocks)) ** 0.5
+                nn.init.normal_(layer.weight, std=deviation, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        # features of a step differ little in size from those of a layer
+        nn.init.normal_(self.embed.weight, std=self.embed.in_features**-0.5, generator=generator)
+
+    def empty(self, rows: int) -> TransformerMemory:
+        """A cache with nothing in it."""
+        weight = self.embed.weight
+        shape = (rows, len(self.blocks), self.kv_heads, self.context, self.head_size)
+        keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        return TransformerMemory(
+            keys, torch.zeros_like(keys), torch.zeros(rows, dtype=torch.int32, device=weight.device)
+        )
+
+    def reset(self, memory: Memory, ended: Tensor) -> TransformerMemory:
+        """Rows whose episode ended begin at position 0."""
+        keys, values, position = memory
+        return TransformerMemory(keys, values, torch.where(ended, 0, position))
+
+    def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, TransformerMemory]:
+        """One token of each row; its keys and values go into the cache, in place."""
+        keys, values, position = memory
+        cache = KVCache(keys.transpose(0, 1), values.transpose(0, 1), position, 0)
+        angles = rotary_angles(position[:, None], self.head_size)
+        y = self.embed(x)[:, None]
+        for layer, block in enumerate(self._blocks()):
+            y = block.step(y, cache, layer, angles)
+        return self.norm(y)[:, 0], TransformerMemory(keys, values, position + 1)
+
+    def unroll(self, x: Tensor, is_first: Tensor, memory: Memory | None = None) -> Tensor:
+        """All steps at once. Raises UsageError for a memory: put the steps it was made of in front instead."""
+        if memory is not None:
+            raise UsageError("a transformer is unrolled from the steps before, not from their keys and values")
+        angles = rotary_angles(episode_positions(is_first), self.head_size)
+        mask = AttentionMask.episodes(is_first, window=self.context)
+        y = self.embed(x)
+        for block in self._blocks():
+            y = block(y, mask, angles)
+        features: Tensor = self.norm(y)
+        return features
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
