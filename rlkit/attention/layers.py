@@ -174,6 +174,11 @@ class Block(nn.Module):
         y = self.attention(modulate(self.attention_norm(x), shift, scale), mask, angles)
         return self._perceptron(self._added(x, y, self.attention_gate, amount), *rest)
 
+    def with_keys(self, x: Tensor, mask: AttentionMask, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, with the keys and values [B, K, T, D] that a cache would hold."""
+        y, k, v = self.attention.with_keys(self.attention_norm(x), mask, angles)
+        return self._perceptron(self._added(x, y, self.attention_gate, None), None, None, None), k, v
+
     def step(self, x: Tensor, cache: KVCache, layer: int, angles: Tensor | None = None) -> Tensor:
         """One token of each row, [B, 1, width], with a cache."""
         y = self.attention.step(self.attention_norm(x), cache, layer, angles)

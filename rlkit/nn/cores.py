@@ -36,10 +36,17 @@ class Core(Protocol):
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Features [B, size] after features [B, D] of one more step."""
 
-    def unroll(self, x: Tensor, is_first: Tensor, memory: Memory | None = None) -> Tensor:
+    def beginning(self, memory: Memory) -> Memory:
+        """What an unroll that goes on from here needs, which no later step changes."""
+
+    def refreshed(self, memory: Memory) -> Memory:
+        """The memory as the present weights would have made it, as far as that can be told."""
+
+    def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
         """Features [B, T, size] after features [B, T, D] of T steps.
 
-        Rows begin with `memory` (None: nothing) where `is_first` [B, T] does not begin an episode.
+        Rows go on from `beginning` (None: nothing) where `is_first` [B, T] does not begin an episode. Equal to stepping
+        from the refreshed memory.
         """
 
 
@@ -78,7 +85,15 @@ class RecurrentCore(nn.Module):
         y, memory = self._run(x[:, None], memory)
         return y[:, 0], memory
 
-    def unroll(self, x: Tensor, is_first: Tensor, memory: Memory | None = None) -> Tensor:
+    def beginning(self, memory: Memory) -> Memory:
+        """The state itself."""
+        return memory
+
+    def refreshed(self, memory: Memory) -> Memory:
+        """The same state: what older weights made of the episode so far is kept, in acting and in learning alike."""
+        return memory
+
+    def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
         """All episodes of all rows side by side, as many steps as the longest has."""
         rows, steps = is_first.shape
         begins = is_first.clone()
@@ -88,7 +103,7 @@ class RecurrentCore(nn.Module):
         place = torch.arange(rows * steps, device=x.device) - begin[segment]
         padded = x.new_zeros(len(begin), int(place.max()) + 1, x.shape[2])
         padded = padded.index_put((segment, place), x.flatten(0, 1))
-        carried = self._carried(memory, is_first, begin, x)
+        carried = self._carried(beginning, is_first, begin, x)
         return self._run(padded, carried)[0][segment, place].view(rows, steps, -1)
 
     def _carried(self, memory: Memory | None, is_first: Tensor, begin: Tensor, x: Tensor) -> Memory:
@@ -107,26 +122,35 @@ class RecurrentCore(nn.Module):
 
 
 class TransformerMemory(NamedTuple):
-    """Keys and values of the last steps, rows first: a `KVCache` as memory."""
+    """Keys and values of the last steps as in a `KVCache`, rows first, and what the core was given at those steps."""
 
     keys: Tensor  # [B, layers, K, context, D]
     values: Tensor  # [B, layers, K, context, D]
-    position: Tensor  # int32 [B], steps of the running episode so far
+    given: Tensor  # [B, context, inputs]; step p is in slot p % context, as everywhere here
+    position: Tensor  # int32 [B], steps so far
+
+
+class TransformerBeginning(NamedTuple):
+    """What the core was given before a sequence."""
+
+    given: Tensor  # [B, context, inputs], the last `length` are there
+    length: Tensor  # int32 [B]
 
 
 class TransformerCore(nn.Module):
     """Blocks of causal attention to the last `context` steps of the episode, with rotary positions.
 
-    What a layer gives depends on the `context` - 1 steps before it, and with n layers on n (context - 1): an unroll
-    that begins within an episode gives what acting gave only if it is preceded by that many steps (burn-in), or by the
-    steps from which acting itself made its keys and values.
+    What a layer gives depends on the `context` - 1 steps before it, and with n layers on n (context - 1). Keys and
+    values go stale when weights change; `refreshed` makes them anew from the last `context` inputs, as if the episode
+    had begun with the oldest of them. An unroll from a `beginning` does the same, with gradients, so that it equals
+    stepping from a refreshed memory exactly.
 
     Args:
         inputs: Width of a step's features.
         width: Of the tokens, and of what it gives.
         layers: Number of blocks.
         heads: Heads of each block; `kv_heads` of keys and values.
-        context: Steps that a layer sees, the running one among them.
+        context: Steps that a layer sees, the running one among them, and inputs that are remembered.
         gate: "residual", or "gru" as in GTrXL.
         generator: Source of the first weights: normal with standard deviation 0.02, the last layer of each part smaller
             by sqrt(2 · layers) (Radford et al. 2019), biases zero.
@@ -162,38 +186,73 @@ class TransformerCore(nn.Module):
     def empty(self, rows: int) -> TransformerMemory:
         """A cache with nothing in it."""
         weight = self.embed.weight
-        shape = (rows, len(self.blocks), self.kv_heads, self.context, self.head_size)
-        keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-        return TransformerMemory(
-            keys, torch.zeros_like(keys), torch.zeros(rows, dtype=torch.int32, device=weight.device)
-        )
+        keys = weight.new_zeros(rows, len(self.blocks), self.kv_heads, self.context, self.head_size)
+        given = weight.new_zeros(rows, self.context, self.embed.in_features)
+        position = torch.zeros(rows, dtype=torch.int32, device=weight.device)
+        return TransformerMemory(keys.detach(), torch.zeros_like(keys), given.detach(), position)
 
     def reset(self, memory: Memory, ended: Tensor) -> TransformerMemory:
         """Rows whose episode ended begin at position 0."""
-        keys, values, position = memory
-        return TransformerMemory(keys, values, torch.where(ended, 0, position))
+        keys, values, given, position = memory
+        return TransformerMemory(keys, values, given, torch.where(ended, 0, position))
 
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, TransformerMemory]:
-        """One token of each row; its keys and values go into the cache, in place."""
-        keys, values, position = memory
+        """One token of each row; its keys, values and input are remembered in place."""
+        keys, values, given, position = memory
+        slot = (position % self.context).long()
+        given[torch.arange(len(x), device=x.device), slot] = x
         cache = KVCache(keys.transpose(0, 1), values.transpose(0, 1), position, 0)
         angles = rotary_angles(position[:, None], self.head_size)
         y = self.embed(x)[:, None]
         for layer, block in enumerate(self._blocks()):
             y = block.step(y, cache, layer, angles)
-        return self.norm(y)[:, 0], TransformerMemory(keys, values, position + 1)
+        return self.norm(y)[:, 0], TransformerMemory(keys, values, given, position + 1)
 
-    def unroll(self, x: Tensor, is_first: Tensor, memory: Memory | None = None) -> Tensor:
-        """All steps at once. Raises UsageError for a memory: put the steps it was made of in front instead."""
-        if memory is not None:
-            raise UsageError("a transformer is unrolled from the steps before, not from their keys and values")
-        angles = rotary_angles(episode_positions(is_first), self.head_size)
-        mask = AttentionMask.episodes(is_first, window=self.context)
+    def beginning(self, memory: Memory) -> TransformerBeginning:
+        """The last inputs, oldest first."""
+        _, _, given, position = memory
+        length = position.clamp(max=self.context)
+        step = position[:, None] - self.context + torch.arange(self.context, device=position.device)
+        index = (step % self.context).long()[..., None].expand_as(given)
+        return TransformerBeginning(given.gather(1, index), length)
+
+    def refreshed(self, memory: Memory) -> TransformerMemory:
+        """Keys and values of the remembered inputs by the present weights; positions count from the oldest."""
+        given, length = self.beginning(memory)
+        keys, values, _, _ = self.empty(len(given))
+        is_first = self._begins(length)
+        angles, mask = self._angles_and_mask(is_first)
+        slot = (torch.arange(self.context, device=given.device) - self.context + length[:, None]) % self.context
+        y = self.embed(given)
+        for layer, block in enumerate(self._blocks()):
+            y, k, v = block.with_keys(y, mask, angles)
+            index = slot.long()[:, None, :, None].expand_as(k)
+            keys[:, layer] = torch.zeros_like(k).scatter(2, index, k)
+            values[:, layer] = torch.zeros_like(v).scatter(2, index, v)
+        ordered = torch.zeros_like(given).scatter(1, slot.long()[..., None].expand_as(given), given)
+        return TransformerMemory(keys, values, ordered, length)
+
+    def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
+        """All steps at once, after those of the beginning."""
+        steps = x.shape[1]
+        if beginning is not None:
+            given, length = beginning
+            goes_on = torch.cat((is_first[:, :1] | (length == 0)[:, None], is_first[:, 1:]), 1)
+            x, is_first = torch.cat((given, x), 1), torch.cat((self._begins(length), goes_on), 1)
+        angles, mask = self._angles_and_mask(is_first)
         y = self.embed(x)
         for block in self._blocks():
             y = block(y, mask, angles)
-        features: Tensor = self.norm(y)
+        features: Tensor = self.norm(y[:, -steps:])
         return features
+
+    def _begins(self, length: Tensor) -> Tensor:
+        """Whether an input of a beginning is its oldest, bool [B, context]; what stands before is no input."""
+        return torch.arange(self.context, device=length.device) == self.context - length[:, None]
+
+    def _angles_and_mask(self, is_first: Tensor) -> tuple[Tensor, AttentionMask]:
+        angles = rotary_angles(episode_positions(is_first), self.head_size)
+        return angles, AttentionMask.episodes(is_first, window=self.context)
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

@@ -85,22 +85,40 @@ def test_rows_do_not_depend_on_each_other(name: str) -> None:
             torch.testing.assert_close(together[row], alone[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
-def test_an_unroll_goes_on_from_what_is_remembered(name: str) -> None:
-    core, x, first = CORES[name](), draw(3, 16, 5), starts(3, 16, 0.1)
-    assert isinstance(core, RecurrentCore)
-    first[0, 9] = True
-    whole = stepped(core, x, first)
-    memory = core.empty(3)
-    for now in range(9):
-        _, memory = core.step(x[:, now], core.reset(memory, first[:, now]))
-    torch.testing.assert_close(core.unroll(x[:, 9:], first[:, 9:], memory), whole[:, 9:], rtol=0, atol=1e-6)
+@every_core
+@given(seed=st.integers(0, 10_000), every=st.floats(0.0, 0.4), before=st.integers(0, 20))
+@settings(max_examples=25, deadline=None)
+def test_an_unroll_goes_on_from_what_is_remembered(name: str, seed: int, every: float, before: int) -> None:
+    core, x, first = CORES[name](), draw(3, before + 12, 5, seed=seed), starts(3, before + 12, every, seed)
+    with torch.no_grad():
+        memory = core.empty(3)
+        for now in range(before):
+            _, memory = core.step(x[:, now], core.reset(memory, first[:, now]))
+        for parameter in core.parameters():
+            parameter.mul_(1.1)  # an update, after which acting goes on
+        beginning = core.beginning(memory)
+        memory = core.refreshed(memory)
+        found = []
+        for now in range(before, before + 12):
+            y, memory = core.step(x[:, now], core.reset(memory, first[:, now]))
+            found.append(y)
+        wanted = core.unroll(x[:, before:], first[:, before:], beginning)
+    torch.testing.assert_close(torch.stack(found, 1), wanted, rtol=0, atol=1e-5)
 
 
-def test_a_transformer_refuses_to_go_on_from_a_cache() -> None:
-    core = CORES["transformer"]()
-    with pytest.raises(UsageError, match="unrolled from the steps before"):
-        core.unroll(draw(1, 3, 5), starts(1, 3, 0), core.empty(1))
+@every_core
+def test_refreshing_by_the_same_weights_changes_nothing_within_the_context(name: str) -> None:
+    core, x, first = CORES[name](), draw(3, 9, 5), torch.zeros(3, 9, dtype=torch.bool)
+    first[1, 3], first[2, 5] = True, True
+    with torch.no_grad():
+        memory = core.empty(3)
+        for now in range(6):
+            _, memory = core.step(x[:, now], core.reset(memory, first[:, now]))
+        refreshed = core.refreshed(memory)
+        for now in range(6, 9):
+            y, memory = core.step(x[:, now], memory)
+            again, refreshed = core.step(x[:, now], refreshed)
+            torch.testing.assert_close(again, y, rtol=0, atol=1e-6)
 
 
 def test_a_transformer_sees_its_context_and_no_further() -> None:
