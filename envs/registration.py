@@ -22,6 +22,7 @@ _BOOK = "rlkit.envs.sutton_barto_grids"
 _CHAINS = "rlkit.envs.chains"
 _TABLES = "rlkit.envs.classic_tables"
 _MAZES = "rlkit.envs.mazes"
+_RECALL = "rlkit.envs.symbol_recall"
 
 ENVS: dict[str, EnvEntry] = {
     "rlkit/CourseGrid-v0": EnvEntry(f"{_GRID}:CourseGrid", "5x5 world of Zhao's course: forbidden cells, one target"),
@@ -69,6 +70,12 @@ ENVS: dict[str, EnvEntry] = {
     ),
     "rlkit/MountainCar-v0": EnvEntry(
         "rlkit.envs.mountain_car:MountainCar", "the book's mountain car, no time limit (S&B example 10.1)"
+    ),
+    "rlkit/TMaze-v0": EnvEntry("rlkit.envs.t_maze:TMaze", "remember a cue along a corridor (Bakker 2001)"),
+    "rlkit/RepeatPrevious-v0": EnvEntry(f"{_RECALL}:RepeatPrevious", "name the symbol of 4 steps ago (POPGym)"),
+    "rlkit/Autoencode-v0": EnvEntry(f"{_RECALL}:Autoencode", "watch 8 symbols, say them backward (POPGym)"),
+    "rlkit/KeyToDoor-v0": EnvEntry(
+        "rlkit.envs.key_to_door:KeyToDoor", "a key, then apples, then its door (Hung et al. 2019)"
     ),
 }
 """Ids in the order of `rlkit list envs`. S&B is Sutton and Barto (2018)."""
