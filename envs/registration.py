@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+from gymnasium.envs.registration import WrapperSpec as GymWrapperSpec
 
 
 class EnvEntry(NamedTuple):
@@ -15,6 +16,7 @@ class EnvEntry(NamedTuple):
     summary: str
     arguments: Mapping[str, Any] = {}
     max_episode_steps: int | None = None
+    wrappers: tuple[GymWrapperSpec, ...] = ()
 
 
 _GRID = "rlkit.envs.grid_world"
@@ -23,6 +25,13 @@ _CHAINS = "rlkit.envs.chains"
 _TABLES = "rlkit.envs.classic_tables"
 _MAZES = "rlkit.envs.mazes"
 _RECALL = "rlkit.envs.symbol_recall"
+_CLASSIC = "gymnasium.envs.classic_control"
+
+
+def _without(*indices: int) -> tuple[GymWrapperSpec, ...]:
+    """What hides these components of the observations; gymnasium builds it with the environment."""
+    return (GymWrapperSpec("HideComponents", "rlkit.envs.wrappers:HideComponents", {"indices": indices}),)
+
 
 ENVS: dict[str, EnvEntry] = {
     "rlkit/CourseGrid-v0": EnvEntry(f"{_GRID}:CourseGrid", "5x5 world of Zhao's course: forbidden cells, one target"),
@@ -77,6 +86,18 @@ ENVS: dict[str, EnvEntry] = {
     "rlkit/KeyToDoor-v0": EnvEntry(
         "rlkit.envs.key_to_door:KeyToDoor", "a key, then apples, then its door (Hung et al. 2019)"
     ),
+    "rlkit/CartPoleNoVelocity-v0": EnvEntry(
+        f"{_CLASSIC}.cartpole:CartPoleEnv",
+        "CartPole-v1 without its two velocities",
+        max_episode_steps=500,
+        wrappers=_without(1, 3),
+    ),
+    "rlkit/PendulumNoVelocity-v0": EnvEntry(
+        f"{_CLASSIC}.pendulum:PendulumEnv",
+        "Pendulum-v1 without its angular velocity",
+        max_episode_steps=200,
+        wrappers=_without(2),
+    ),
 }
 """Ids in the order of `rlkit list envs`. S&B is Sutton and Barto (2018)."""
 
@@ -85,7 +106,13 @@ def register() -> None:
     """Make the ids known to gymnasium; those it knows already stay as they are."""
     for env_id, entry in ENVS.items():
         if env_id not in gym.registry:
-            gym.register(env_id, entry.path, max_episode_steps=entry.max_episode_steps, kwargs=dict(entry.arguments))
+            gym.register(
+                env_id,
+                entry.path,
+                max_episode_steps=entry.max_episode_steps,
+                additional_wrappers=entry.wrappers,
+                kwargs=dict(entry.arguments),
+            )
 
 
 register()
