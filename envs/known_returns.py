@@ -1,4 +1,4 @@
-"""What is known of the returns of environments that test memory: the best, and the best without memory."""
+"""What is known of the returns of environments that test memory or attention: the best, and the best without memory."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ _TABLE = {
         None, None, None,
         "Best: value iteration on Pendulum-v1 with the velocity in sight; memoryless: a search.",
         best_found=-138.8, memoryless_found=-1033.0,
+    ),
+    "rlkit/NearestMatch-v0": KnownReturns(
+        1.0, 1.0, 0.125, "All directions right pay 1 in all, and each can be read from what is seen; chance is 1/8."
     ),
 }  # fmt: skip
 

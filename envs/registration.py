@@ -98,6 +98,9 @@ ENVS: dict[str, EnvEntry] = {
         max_episode_steps=200,
         wrappers=_without(2),
     ),
+    "rlkit/NearestMatch-v0": EnvEntry(
+        "rlkit.envs.nearest_match:NearestMatch", "which way is the nearest object of a colour? Attention"
+    ),
 }
 """Ids in the order of `rlkit list envs`. S&B is Sutton and Barto (2018)."""
 

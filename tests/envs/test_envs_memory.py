@@ -15,6 +15,7 @@ from rlkit.envs.check import check_env
 from rlkit.envs.key_to_door import APPLE, FIRST_COLOUR, KeyToDoor
 from rlkit.envs.known_returns import KNOWN_RETURNS
 from rlkit.envs.make import EnvFactory, make, make_single
+from rlkit.envs.nearest_match import NearestMatch
 from rlkit.envs.registration import ENVS
 from rlkit.envs.restore import explain_restore
 from rlkit.envs.symbol_recall import Autoencode, RepeatPrevious
@@ -28,6 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "rlkit/RepeatPrevious-v0": {"k": 2, "length": 9, "symbols": 3},
     "rlkit/Autoencode-v0": {"length": 5, "symbols": 2, "order": "forward"},
     "rlkit/KeyToDoor-v0": {"width": 4, "colours": 3, "apple_steps": 10},
+    "rlkit/NearestMatch-v0": {"max_objects": 4, "colours": 5},
 }
 """Other than the default arguments."""
 
@@ -75,6 +77,15 @@ def use_what_is_wanted(seen: Any, colour: int | None) -> tuple[int, int | None]:
     return (2 if cells[position] and position in targets else 0 if left < position else 1), colour
 
 
+def point(seen: Any, _: Any) -> tuple[int, None]:
+    """To the nearest of the own colour, found from the observation alone by the middle of each eighth."""
+    offsets, colours = seen["entities"][:, :2].astype(np.float64), seen["entities"][:, 2:]
+    fits = (seen["mask"] == 1) & (colours * seen["own"][2:]).any(1)
+    nearest = np.where(fits, np.hypot(*offsets.T), np.inf).argmin()
+    middles = np.arange(8) * np.pi / 4
+    return int((offsets[nearest] @ [np.cos(middles), np.sin(middles)]).argmax()), None
+
+
 def best_policy(env: Any) -> Policy:
     if isinstance(env, RepeatPrevious):
         return repeat(env.k)
@@ -82,8 +93,7 @@ def best_policy(env: Any) -> Policy:
         return recite(env.symbols, env.order)
     if isinstance(env, TMaze):
         return turn_as_the_cue_said
-    assert isinstance(env, KeyToDoor)
-    return use_what_is_wanted
+    return use_what_is_wanted if isinstance(env, KeyToDoor) else point
 
 
 def episode_return(env: Any, policy: Policy, seed: int | None = None, options: dict[str, Any] | None = None) -> float:
@@ -374,6 +384,55 @@ def test_a_pole_can_be_held_by_a_policy_that_infers_the_velocities() -> None:
     assert [episode_return(env, hold, seed) for seed in range(10)] == [KNOWN_RETURNS[env.spec.id].best] * 10  # type: ignore[union-attr]
 
 
+# NearestMatch: entities in no order.
+
+
+def test_the_order_of_the_objects_means_nothing() -> None:
+    env, rng = NearestMatch(), np.random.default_rng(0)
+    for seed in range(200):
+        seen, _ = env.reset(seed=seed)
+        order = rng.permutation(env.max_objects)
+        shuffled = {**seen, "entities": seen["entities"][order], "mask": seen["mask"][order]}
+        assert point(shuffled, None) == point(seen, None)
+
+
+def test_objects_vanish_one_by_one_and_one_is_always_seen() -> None:
+    env = NearestMatch(max_objects=6)
+    counts = set()
+    for seed in range(50):
+        seen, _ = env.reset(seed=seed)
+        left, terminated = int(seen["mask"].sum()), False
+        counts.add(left)
+        for step in range(3):
+            before = seen
+            assert seen["mask"].tolist() == [1] * left + [0] * (6 - left)
+            assert not seen["entities"][left:].any()
+            assert seen["entities"][:left, 2:].sum(1).tolist() == [1.0] * left
+            assert (seen["entities"][:left, 2:] * seen["own"][2:]).any(), "one has the agent's colour"
+            seen, reward, terminated, _, _ = env.step(env.action_space.sample())
+            assert reward in (0.0, 1.0 / 3)
+            assert terminated == (step == 2)
+            left -= 1
+        assert all((seen[key] == before[key]).all() for key in seen), "the last observation is that of the step before"
+    assert counts == {3, 4, 5, 6}
+
+
+def test_the_agent_goes_to_the_object_it_was_asked_for() -> None:
+    env = NearestMatch(max_objects=8)
+    for seed in range(50):
+        seen, _ = env.reset(seed=seed)
+        offsets, fits = seen["entities"][:, :2], (seen["entities"][:, 2:] * seen["own"][2:]).any(1)
+        target = np.where(fits, np.hypot(*offsets.T), np.inf).argmin()
+        after = env.step(0)[0]
+        np.testing.assert_allclose(after["own"][:2], seen["own"][:2] + 2 * offsets[target], atol=1e-6)
+
+
+def test_random_directions_are_right_once_in_eight() -> None:
+    env, rng = NearestMatch(), np.random.default_rng(0)
+    values = [episode_return(env, lambda seen, _: (int(rng.integers(8)), None), seed) for seed in range(3000)]
+    assert abs(np.mean(values) - env.known_returns.random) < 5 * np.std(values) / np.sqrt(len(values))  # type: ignore[operator]
+
+
 # The table, and what holds for all.
 
 
@@ -469,6 +528,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("KeyToDoor", {"apple_steps": 12}, "up to 13"),
     ("KeyToDoor", {"apple_reward": -0.1}, "apple_reward is -0.1"),
     ("KeyToDoor", {"door_reward": float("nan")}, "door_reward is nan"),
+    ("NearestMatch", {"max_objects": 1}, "max_objects is 1"),
+    ("NearestMatch", {"colours": 0}, "colours is 0"),
 ]
 
 
