@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlkit.envs.pictures import Picture, bar_picture
+from rlkit.envs.pictures import METADATA, Picture, bar_picture, checked_render_mode, rendered
 from rlkit.errors import UsageError
 from rlkit.mdp import BanditDynamics
 
@@ -28,14 +28,12 @@ class KArmedBandit(gym.Env[Any, Any]):
         UsageError: there are no arms, or there is no such render mode.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
+    metadata = METADATA
 
     def __init__(self, *, k: int = 10, mean: float = 0.0, render_mode: str | None = None) -> None:
         if k < 1:
             raise UsageError(f"k is {k}, a bandit needs at least one arm")
-        if render_mode not in (None, "rgb_array", "ansi"):
-            raise UsageError(f"render_mode is {render_mode!r}, allowed: None, 'rgb_array', 'ansi'")
-        self.render_mode = render_mode
+        self.render_mode = checked_render_mode(render_mode)
         self.k, self.mean = k, float(mean)
         self.observation_space = spaces.Discrete(1)
         self.action_space = spaces.Discrete(k)
@@ -66,9 +64,7 @@ class KArmedBandit(gym.Env[Any, Any]):
 
     def render(self) -> Any:
         """The picture, [H, W, 3] uint8, or text."""
-        if self.render_mode == "rgb_array":
-            return self.picture().rgb()
-        return self.picture().text() if self.render_mode == "ansi" else None
+        return rendered(self.picture, self.render_mode)
 
     def _info(self) -> dict[str, Any]:
         return {"optimal_action": int(np.argmax(self.true_means))}

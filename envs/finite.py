@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlkit.envs.pictures import Picture
+from rlkit.envs.pictures import METADATA, Picture, checked_render_mode, rendered
 from rlkit.errors import UsageError
 from rlkit.mdp import FiniteMDP, Integers, TableDynamics, table_dynamics
 
@@ -28,7 +28,7 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
             observed as MultiDiscrete; as one number by default.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
+    metadata = METADATA
 
     def __init__(
         self,
@@ -39,9 +39,7 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
         first_action: int = 0,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        if render_mode not in (None, "rgb_array", "ansi"):
-            raise UsageError(f"render_mode is {render_mode!r}, allowed: None, 'rgb_array', 'ansi'")
-        self.render_mode = render_mode
+        self.render_mode = checked_render_mode(render_mode)
         self._model = model
         self._dynamics = table_dynamics(model, observation)
         self._first_action = first_action
@@ -95,9 +93,7 @@ class FiniteMDPEnv(gym.Env[Any, Any]):
 
     def render(self) -> Any:
         """The picture, [H, W, 3] uint8, or text."""
-        if self.render_mode == "rgb_array":
-            return self.picture().rgb()
-        return self.picture().text() if self.render_mode == "ansi" else None
+        return rendered(self.picture, self.render_mode)
 
     def _observe(self) -> int | Integers:
         return int(self._dynamics.observation[self.state]) if self._digits is None else self._digits[self.state].copy()

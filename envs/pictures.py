@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from rlkit.errors import UsageError
 from rlkit.mdp import Integers
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -80,6 +81,28 @@ class Picture:
             rows[self.agent[0]][self.agent[1]] = AGENT_CHARACTER
         lines = [" ".join(row) for row in rows]
         return "\n".join([*lines, self.caption] if self.caption else lines)
+
+
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
+"""gymnasium's `metadata` of an environment that has a picture."""
+
+
+def checked_render_mode(render_mode: str | None) -> str | None:
+    """The same render mode.
+
+    Raises:
+        UsageError: pictures are not drawn that way.
+    """
+    if render_mode not in (None, *METADATA["render_modes"]):
+        raise UsageError(f"render_mode is {render_mode!r}, allowed: None, 'rgb_array', 'ansi'")
+    return render_mode
+
+
+def rendered(draw: Callable[[], Picture], render_mode: str | None) -> Pixels | str | None:
+    """What an environment's `render` returns: pixels uint8 [H, W, 3], text, or None without a render mode."""
+    if render_mode is None:
+        return None
+    return draw().rgb() if render_mode == "rgb_array" else draw().text()
 
 
 def chain_picture(

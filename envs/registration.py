@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+from gymnasium.envs.registration import WrapperSpec as GymWrapperSpec
 
 
 class EnvEntry(NamedTuple):
@@ -15,6 +16,7 @@ class EnvEntry(NamedTuple):
     summary: str
     arguments: Mapping[str, Any] = {}
     max_episode_steps: int | None = None
+    wrappers: tuple[GymWrapperSpec, ...] = ()
 
 
 _GRID = "rlkit.envs.grid_world"
@@ -22,6 +24,14 @@ _BOOK = "rlkit.envs.sutton_barto_grids"
 _CHAINS = "rlkit.envs.chains"
 _TABLES = "rlkit.envs.classic_tables"
 _MAZES = "rlkit.envs.mazes"
+_RECALL = "rlkit.envs.symbol_recall"
+_CLASSIC = "gymnasium.envs.classic_control"
+
+
+def _without(*indices: int) -> tuple[GymWrapperSpec, ...]:
+    """What hides these components of the observations; gymnasium builds it with the environment."""
+    return (GymWrapperSpec("HideComponents", "rlkit.envs.wrappers:HideComponents", {"indices": indices}),)
+
 
 ENVS: dict[str, EnvEntry] = {
     "rlkit/CourseGrid-v0": EnvEntry(f"{_GRID}:CourseGrid", "5x5 world of Zhao's course: forbidden cells, one target"),
@@ -70,6 +80,27 @@ ENVS: dict[str, EnvEntry] = {
     "rlkit/MountainCar-v0": EnvEntry(
         "rlkit.envs.mountain_car:MountainCar", "the book's mountain car, no time limit (S&B example 10.1)"
     ),
+    "rlkit/TMaze-v0": EnvEntry("rlkit.envs.t_maze:TMaze", "remember a cue along a corridor (Bakker 2001)"),
+    "rlkit/RepeatPrevious-v0": EnvEntry(f"{_RECALL}:RepeatPrevious", "name the symbol of 4 steps ago (POPGym)"),
+    "rlkit/Autoencode-v0": EnvEntry(f"{_RECALL}:Autoencode", "watch 8 symbols, say them backward (POPGym)"),
+    "rlkit/KeyToDoor-v0": EnvEntry(
+        "rlkit.envs.key_to_door:KeyToDoor", "a key, then apples, then its door (Hung et al. 2019)"
+    ),
+    "rlkit/CartPoleNoVelocity-v0": EnvEntry(
+        f"{_CLASSIC}.cartpole:CartPoleEnv",
+        "CartPole-v1 without its two velocities",
+        max_episode_steps=500,
+        wrappers=_without(1, 3),
+    ),
+    "rlkit/PendulumNoVelocity-v0": EnvEntry(
+        f"{_CLASSIC}.pendulum:PendulumEnv",
+        "Pendulum-v1 without its angular velocity",
+        max_episode_steps=200,
+        wrappers=_without(2),
+    ),
+    "rlkit/NearestMatch-v0": EnvEntry(
+        "rlkit.envs.nearest_match:NearestMatch", "which way is the nearest object of a colour? Attention"
+    ),
 }
 """Ids in the order of `rlkit list envs`. S&B is Sutton and Barto (2018)."""
 
@@ -78,7 +109,13 @@ def register() -> None:
     """Make the ids known to gymnasium; those it knows already stay as they are."""
     for env_id, entry in ENVS.items():
         if env_id not in gym.registry:
-            gym.register(env_id, entry.path, max_episode_steps=entry.max_episode_steps, kwargs=dict(entry.arguments))
+            gym.register(
+                env_id,
+                entry.path,
+                max_episode_steps=entry.max_episode_steps,
+                additional_wrappers=entry.wrappers,
+                kwargs=dict(entry.arguments),
+            )
 
 
 register()

@@ -33,6 +33,9 @@ WRAPPERS: dict[str, WrapperEntry] = {
     "discretize": WrapperEntry(
         f"{_OURS}:Discretize", "env", "a Box of observations as bins in each dimension, for tables"
     ),
+    "hide-components": WrapperEntry(
+        f"{_OURS}:HideComponents", "env", "leave out some numbers of a vector, such as velocities"
+    ),
     "frame-stack": WrapperEntry(f"{_OURS}:FrameStack", "env", "stack the last n observations; stored once in replay"),
     "normalize-observation": WrapperEntry(
         f"{_NORMALIZE}:NormalizeObservation", "vector", "running mean 0, variance 1; frozen in evaluation"

@@ -1,4 +1,4 @@
-"""Wrappers around one environment: actions in [-1, 1] with an exact inverse, clipping, bins, stacked frames."""
+"""Wrappers around one environment: actions in [-1, 1] with an exact inverse, clipping, bins, stacks, less to see."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import FrameStackObservation
 
 from rlkit.envs.contract import Env
 from rlkit.errors import NonFiniteError, UnsupportedTaskError, UsageError
+from rlkit.mdp import Integers
 from rlkit.spaces import from_unit
 from rlkit.types import Array
 
@@ -63,6 +65,37 @@ class FrameStack(FrameStackObservation[Any, Any, Any]):
 
     def __init__(self, env: Env, n: int) -> None:
         super().__init__(env, n)
+
+
+class HideComponents(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
+    """Leaves components of a vector of observations out, so that what they told has to be remembered.
+
+    The classic use hides velocities: `CartPole-v1` without 1 and 3, `Pendulum-v1` without 2.
+
+    Args:
+        env: the environment.
+        indices: which components, counted from 0; one number or several.
+
+    Raises:
+        UnsupportedTaskError: the observations are no vector.
+        UsageError: there is no such component, or none would be left.
+
+    >>> HideComponents(gym.make("CartPole-v1"), indices=(1, 3)).observation_space.shape
+    (2,)
+    """
+
+    def __init__(self, env: Env, indices: int | tuple[int, ...]) -> None:
+        RecordConstructorArgs.__init__(self, indices=indices)  # so that gymnasium can build it again from its spec
+        gym.ObservationWrapper.__init__(self, env)
+        space = env.observation_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise UnsupportedTaskError(f"hide-components needs a Box of shape (n,) as observations, got {space}")
+        self._kept = _left_over(space.shape[0], indices)
+        self.observation_space = spaces.Box(space.low[self._kept], space.high[self._kept], dtype=space.dtype.type)
+
+    def observation(self, observation: Any) -> Any:
+        """The other components, in their order."""
+        return observation[self._kept]
 
 
 class Discretize(gym.ObservationWrapper[Any, Any, Any]):
@@ -124,3 +157,17 @@ def _each(value: float | tuple[float, ...], size: int, name: str) -> Array:
     if given.shape not in ((1,), (size,)):
         raise UsageError(f"discretize: {name} has {given.size} numbers, the observations have {size} dimensions")
     return np.broadcast_to(given, (size,)).copy()
+
+
+def _left_over(size: int, hidden: int | tuple[int, ...]) -> Integers:
+    """Indices below `size` that are not hidden."""
+    given = hidden if isinstance(hidden, (tuple, list)) else (hidden,)
+    if not given or not all(type(index) is int and 0 <= index < size for index in given):
+        raise UsageError(
+            f"hide-components: indices is {hidden}, the observations have components 0 … {size - 1}; "
+            "as in hide-components:indices=[1,3]"
+        )
+    kept: Integers = np.setdiff1d(np.arange(size), given)
+    if not len(kept):
+        raise UsageError(f"hide-components: indices {hidden} are all {size} components; leave one to see")
+    return kept

@@ -7,7 +7,7 @@ import pytest
 
 from rlkit.envs.make import make, make_single
 from rlkit.envs.wrapper_names import WRAPPERS, resolve_wrapper
-from rlkit.envs.wrappers import ClipAction, Discretize, FrameStack, RescaleAction
+from rlkit.envs.wrappers import ClipAction, Discretize, FrameStack, HideComponents, RescaleAction
 from rlkit.errors import UnknownNameError, UnsupportedTaskError, UsageError
 from rlkit.spaces import from_unit, to_unit
 
@@ -119,3 +119,24 @@ def test_discretize_says_which_dimensions_need_bounds():
             Discretize(gym.make("CartPole-v1"), **{"low": -1.0, "high": 1.0, **wrong})
     with pytest.raises(UnsupportedTaskError, match="Box of observations"):
         Discretize(gym.make("FrozenLake-v1"))
+
+
+def test_hidden_components_are_left_out_of_observations_and_bounds():
+    env = make_single("CartPole-v1", [resolve_wrapper("hide-components:indices=[1,3]")])
+    full = env.env.observation_space
+    assert env.observation_space == gym.spaces.Box(full.low[[0, 2]], full.high[[0, 2]], dtype=np.float32)
+    obs, _ = env.reset(seed=0)
+    assert obs.dtype == np.float32
+    assert obs.tolist() == gym.make("CartPole-v1").reset(seed=0)[0][[0, 2]].tolist()
+    assert env.step(0)[0].shape == (2,)
+    assert make_single("Pendulum-v1", [resolve_wrapper("hide-components:indices=2")]).observation_space.shape == (2,)
+    again = gym.make(env.spec)
+    assert again.observation_space == env.observation_space
+
+
+def test_only_components_that_exist_can_be_hidden():
+    for wrong in (4, -1, (), (0, 4), (0, 1, 2, 3), 1.5, "velocity", True):
+        with pytest.raises(UsageError, match="hide-components"):
+            HideComponents(gym.make("CartPole-v1"), wrong)
+    with pytest.raises(UnsupportedTaskError, match="Box of shape"):
+        HideComponents(gym.make("FrozenLake-v1"), 0)
