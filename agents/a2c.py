@@ -19,10 +19,10 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit.agents.on_policy import (
-    OnPolicyActor,
     OnPolicyAgent,
     PolicyConfig,
     RolloutTensors,
+    policy_actor,
     policy_gradient_step,
     scheduled,
     warn_of_short_run,
@@ -64,7 +64,7 @@ class A2C(OnPolicyAgent):
     def __init__(self, config: A2CConfig, task: Task) -> None:
         self.config = config
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
-        self.actor = OnPolicyActor(config, task)
+        self.actor = policy_actor(config, task)
         self.optimizer = self._optimizer(self.actor.network.flat)
         warn_of_short_run(config.n_steps, task)
         self.rollout = self.actor.rollout(config.n_steps, task)
@@ -78,7 +78,7 @@ class A2C(OnPolicyAgent):
 
     def observe(self, step: Transition, carry: Carry) -> None:
         """Store one step of N environments."""
-        self.rollout.add(*self.actor.stored(step))
+        self.actor.store(self.rollout, step, carry)
         self._env_steps += self._num_envs
 
     def update(self) -> Metrics:
@@ -90,7 +90,7 @@ class A2C(OnPolicyAgent):
         self.optimizer.learning_rate = scheduled(schedule, config.learning_rate, self._env_steps, self._total_steps)
         batch = self.actor.batch(self.rollout, config.gamma, config.gae_lambda)
         metrics = self.learn(batch)
-        self.rollout.clear()
+        self.actor.begin_rollout(self.rollout)
         return {
             **metrics,
             **self.actor.mean_std(),
@@ -105,6 +105,7 @@ class A2C(OnPolicyAgent):
         if self.config.max_grad_norm is not None:
             clip_norm(gradient, self.config.max_grad_norm)
         self.optimizer.step(gradient)
+        self.actor.learned()
         return metrics
 
     @torch.inference_mode()
@@ -119,7 +120,7 @@ class A2C(OnPolicyAgent):
     def training_state(self) -> State:
         """Value network, optimiser, the rollout so far and env steps."""
         return {
-            "value": self.actor.value_state(),
+            **self.actor.training_state(),
             "optimizer": self.optimizer.state(),
             "rollout": self.rollout.state(),
             "env_steps": self._env_steps,
@@ -127,7 +128,7 @@ class A2C(OnPolicyAgent):
 
     def load_training_state(self, state: State) -> None:
         """Restore what `training_state` returned."""
-        self.actor.load_value_state(state["value"])
+        self.actor.load_training_state(state)
         self.optimizer.load_state(state["optimizer"])
         self.rollout.restore(state["rollout"])
         self._env_steps = state["env_steps"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from rlkit import seeding
 from rlkit.agents.observations import ObservationTensors, without_mask
 from rlkit.config import AgentConfig
 from rlkit.data.replay import require_rows
-from rlkit.data.rollout import Rollout, RolloutBatch, Values
-from rlkit.nn.action_heads import action_head, action_head_reason
+from rlkit.data.rollout import Rollout, RolloutBatch, minibatches
+from rlkit.nn.action_heads import HeadTrace, action_head, action_head_reason
 from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.mlp import Activation
 from rlkit.ops import policy_gradient as ops
@@ -28,6 +29,7 @@ from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, 
 
 _LOG = logging.getLogger(__name__)
 Schedule: TypeAlias = Literal["constant", "linear"]
+CoreName: TypeAlias = Literal["none", "gru", "lstm", "transformer"]
 RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
 """Keys of a transition's extras."""
 
@@ -49,12 +51,24 @@ class PolicyConfig(AgentConfig):
     """after each hidden layer (Schulman 2017)"""
     initial_log_std: float = 0.0
     """logarithm of the first standard deviation of continuous actions"""
+    core: CoreName = "none"
+    """memory of what was seen before, which both networks then stand on"""
+    core_width: int = Field(64, ge=1)
+    """width of the core's state or tokens"""
+    core_layers: int = Field(2, ge=1)
+    """blocks of a transformer"""
+    core_heads: int = Field(4, ge=1)
+    """heads of each block, a divisor of the width"""
+    core_context: int = Field(64, ge=1)
+    """steps that each block sees, and inputs that are remembered for when the weights change"""
+    core_gate: Literal["residual", "gru"] = "residual"
+    """what joins a block's parts to the stream: a sum, or GTrXL's gate (Parisotto 2019)"""
 
 
 class RolloutTensors(NamedTuple):
     """A batch of B steps on the device."""
 
-    obs: Tensor  # [B, O]
+    obs: Any  # [B, O]; `Sequences` of B steps for networks on a core
     action: Tensor  # [B, K] raw
     log_prob: Tensor  # [B]
     advantage: Tensor  # [B]
@@ -63,21 +77,44 @@ class RolloutTensors(NamedTuple):
     action_mask: Tensor | None  # [B, A]
 
 
-class Stored(NamedTuple):
-    """One step of N environments as learning needs it."""
+class PolicyTrace(Protocol):
+    """One pass of both networks over B steps."""
 
-    obs: Floats  # [N, O]
-    action: Array  # [N, K] raw
-    log_prob: Floats  # [N]
-    reward: Floats  # [N]
-    next_obs: Floats  # [N, O]
-    terminated: Bools  # [N]
-    truncated: Bools  # [N]
-    action_mask: Bools | None  # [N, A]
+    @property
+    def distribution(self) -> HeadTrace:
+        """The policy at these steps."""
+
+    @property
+    def value(self) -> Tensor:
+        """V(s), [B]."""
+
+    def gradient(self, by_log_prob: Tensor, by_entropy: float, by_value: Tensor) -> Tensor:
+        """Gradient of a loss in the layout of the network's `flat`, see `ActorCriticTrace`."""
 
 
-class OnPolicyActor:
-    """Networks of policy and value that act on the observations of a task."""
+class PolicyNetwork(Protocol):
+    """Networks of policy and value."""
+
+    @property
+    def flat(self) -> Tensor:
+        """All parameters."""
+
+    @property
+    def log_std(self) -> Tensor:
+        """The log stds among them."""
+
+    def trace(self, obs: Any, raw: Tensor, mask: Tensor | None) -> PolicyTrace:
+        """What an update needs of B steps, observed as `RolloutTensors` has them."""
+
+
+RolloutT = TypeVar("RolloutT", bound=Rollout)
+BatchT = TypeVar("BatchT")
+
+
+class PolicyActor(ABC, Generic[RolloutT, BatchT]):
+    """Networks of policy and value that act on the observations of a task, and make batches of what they met."""
+
+    network: PolicyNetwork
 
     def __init__(self, config: PolicyConfig, task: Task) -> None:
         self.device = torch.device(task.device)
@@ -86,11 +123,6 @@ class OnPolicyActor:
         self.obs_size = self._prepare.shape[0]
         self.head = action_head(task.action_space)
         self._is_box = isinstance(task.action_space, spaces.Box)
-        self.network = ActorCritic(
-            self.obs_size, config.hidden, self.head,
-            activation=config.activation, log_std=config.initial_log_std,
-            generator=seeding.torch_generator(task.seed, "weights"), device=self.device,
-        )  # fmt: skip
 
     @staticmethod
     def supports(task: Task) -> str | None:
@@ -98,16 +130,26 @@ class OnPolicyActor:
         reason = action_head_reason(task.action_space)
         return reason or observation_reason(without_mask(task.observation_space))
 
-    def act(
-        self, obs: Obs, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None
-    ) -> tuple[Array, Mapping[str, Array]]:
-        """Actions [N, *A] drawn from the policy, or its best; extras hold the raw ones and their log-probabilities."""
-        mask = None if self._is_box else action_mask
-        action, raw, log_prob = self.network.act(self._prepare.array(obs), rng if explore else None, mask)
-        return action, {} if log_prob is None else {RAW_ACTION: raw, LOG_PROB: log_prob}
+    @abstractmethod
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Nothing remembered."""
 
-    def stored(self, step: Transition) -> Stored:
-        """What learning keeps of a step whose actions this actor drew.
+    @abstractmethod
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """Rows whose episode ended remember nothing."""
+
+    @abstractmethod
+    def act(
+        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """Actions [N, *A] drawn from the policy, or its best; extras hold the raw ones and their log-probabilities."""
+
+    @abstractmethod
+    def rollout(self, length: int, task: Task) -> RolloutT:
+        """An empty rollout; as small as possible for an agent that only acts."""
+
+    def store(self, rollout: RolloutT, step: Transition, carry: Carry) -> None:
+        """Append a step whose actions this actor drew, after which it goes on with `carry`.
 
         Raises:
             UsageError: the step is of another number of environments than the agent was made for.
@@ -115,27 +157,105 @@ class OnPolicyActor:
         require_rows(step, self._num_envs)
         prepare, extras = self._prepare.array, step.extras
         mask = None if self._is_box else step.action_mask
-        return Stored(
+        rollout.add(
             prepare(step.obs), extras[RAW_ACTION], extras[LOG_PROB], step.reward,
             prepare(step.next_obs), step.terminated, step.truncated, mask,
         )  # fmt: skip
 
+    def learned(self) -> None:
+        """The weights have changed."""
+
+    def begin_rollout(self, rollout: RolloutT) -> None:
+        """Begin the next rollout after an update."""
+        rollout.clear()
+
+    @abstractmethod
+    def batch(
+        self, rollout: RolloutT, gamma: float, gae_lambda: float, *, valued: bool = True, first: int = 0
+    ) -> BatchT:
+        """A rollout from step `first` on with its advantages, and targets: advantages plus values.
+
+        Those are the network's, or zero where not `valued`.
+        """
+
+    @abstractmethod
+    def minibatches(self, batch: BatchT, size: int, rng: np.random.Generator) -> Iterator[BatchT]:
+        """Every step once in random order, about `size` at a time."""
+
+    @abstractmethod
+    def tensors(self, batch: BatchT) -> RolloutTensors:
+        """The batch on the device."""
+
+    @abstractmethod
+    def policy_state(self) -> State:
+        """Weights that acting needs."""
+
+    @abstractmethod
+    def load_policy_state(self, state: State) -> None:
+        """Restore `policy_state`."""
+
+    @abstractmethod
+    def training_state(self) -> State:
+        """The other weights, and what belongs to them."""
+
+    @abstractmethod
+    def load_training_state(self, state: State) -> None:
+        """Restore `training_state`."""
+
+    def _on_device(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def mean_std(self) -> dict[str, float]:
+        """`train/std`, the mean standard deviation of continuous actions; nothing for discrete ones."""
+        return {"train/std": float(self.network.log_std.detach().exp().mean())} if self._is_box else {}
+
+
+class OnPolicyActor(PolicyActor[Rollout, RolloutBatch]):
+    """Perceptrons, which remember nothing."""
+
+    network: ActorCritic
+
+    def __init__(self, config: PolicyConfig, task: Task) -> None:
+        super().__init__(config, task)
+        self.network = ActorCritic(
+            self.obs_size, config.hidden, self.head,
+            activation=config.activation, log_std=config.initial_log_std,
+            generator=seeding.torch_generator(task.seed, "weights"), device=self.device,
+        )  # fmt: skip
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Nothing to remember."""
+        return ()
+
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """Nothing to forget."""
+        return carry
+
+    def act(
+        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """See `PolicyActor`."""
+        mask = None if self._is_box else action_mask
+        action, raw, log_prob = self.network.act(self._prepare.array(obs), rng if explore else None, mask)
+        return action, carry, {} if log_prob is None else {RAW_ACTION: raw, LOG_PROB: log_prob}
+
     def rollout(self, length: int, task: Task) -> Rollout:
-        """An empty rollout; as small as possible for an agent that only acts."""
+        """See `PolicyActor`."""
         steps, head = (length if task.total_steps else 1), self.head
         return Rollout(steps, task.num_envs, self.obs_size, head.raw_size, head.raw_dtype, head.size)
 
     def batch(
-        self, rollout: Rollout, gamma: float, gae_lambda: float, values: Values | None = None, first: int = 0
+        self, rollout: Rollout, gamma: float, gae_lambda: float, *, valued: bool = True, first: int = 0
     ) -> RolloutBatch:
-        """A rollout from step `first` on with its advantages, and targets: advantages plus `values`.
-
-        Those are the network's unless given.
-        """
-        found = rollout.evaluate(values or self.network.values, first)
+        """See `PolicyActor`."""
+        found = rollout.evaluate(self.network.values if valued else _no_values, first)
         ends = (found.terminated, found.truncated)
         advantage = gae(found.reward, found.value, found.next_value, *ends, gamma=gamma, lambda_=gae_lambda)
         return rollout.batch(found.value, advantage)
+
+    def minibatches(self, batch: RolloutBatch, size: int, rng: np.random.Generator) -> Iterator[RolloutBatch]:
+        """Every step once in random order, `size` at a time."""
+        return minibatches(batch, size, rng)
 
     def tensors(self, batch: RolloutBatch) -> RolloutTensors:
         """The batch on the device."""
@@ -145,9 +265,6 @@ class OnPolicyActor:
             send(batch.obs), send(batch.action), send(batch.log_prob), send(batch.advantage),
             send(batch.target), send(batch.value), mask,
         )  # fmt: skip
-
-    def _on_device(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
 
     def policy_state(self) -> State:
         """Weights of the policy and log stds."""
@@ -159,44 +276,48 @@ class OnPolicyActor:
             self.network.policy.flat.copy_(state["policy"])
             self.network.log_std.copy_(state["log_std"])
 
-    def value_state(self) -> Tensor:
+    def training_state(self) -> State:
         """Weights of the value network."""
-        return self.network.value.flat
+        return {"value": self.network.value.flat}
 
-    def load_value_state(self, state: Tensor) -> None:
-        """Restore `value_state`."""
+    def load_training_state(self, state: State) -> None:
+        """Restore `training_state`."""
         with torch.no_grad():
-            self.network.value.flat.copy_(state)
+            self.network.value.flat.copy_(state["value"])
 
-    def mean_std(self) -> dict[str, float]:
-        """`train/std`, the mean standard deviation of continuous actions; nothing for discrete ones."""
-        return {"train/std": float(self.network.log_std.detach().exp().mean())} if self._is_box else {}
+
+def policy_actor(config: PolicyConfig, task: Task) -> PolicyActor[Any, Any]:
+    """The actor for these options: with a core, or without."""
+    if config.core == "none":
+        return OnPolicyActor(config, task)
+    from rlkit.agents.sequence_policy import SequenceActor
+
+    return SequenceActor(config, task)
 
 
 class OnPolicyAgent:
-    """What PPO, A2C and REINFORCE do alike: they act by their actor and have no memory."""
+    """What PPO, A2C and REINFORCE do alike: they act by their actor, and remember what it does."""
 
-    actor: OnPolicyActor
+    actor: PolicyActor[Any, Any]
 
     @classmethod
     def supports(cls, task: Task) -> str | None:
         """None for Discrete, MultiDiscrete and float Box actions and observations that flatten, else the reason."""
-        return OnPolicyActor.supports(task)
+        return PolicyActor.supports(task)
 
     def initial_carry(self, num_envs: int) -> Carry:
-        """Nothing to remember."""
-        return ()
+        """Nothing remembered."""
+        return self.actor.initial_carry(num_envs)
 
     def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Nothing to forget."""
-        return carry
+        """Rows whose episode ended remember nothing."""
+        return self.actor.reset_carry(carry, ended)
 
     def act(
         self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """Actions drawn from the policy, or its most probable ones."""
-        action, extras = self.actor.act(obs, explore=explore, rng=rng, action_mask=action_mask)
-        return action, carry, extras
+        return self.actor.act(obs, carry, explore=explore, rng=rng, action_mask=action_mask)
 
     def policy_state(self) -> State:
         """The policy's weights."""
@@ -205,6 +326,10 @@ class OnPolicyAgent:
     def load_policy_state(self, state: State) -> None:
         """Restore the policy's weights."""
         self.actor.load_policy_state(state)
+
+
+def _no_values(obs: Floats) -> Floats:
+    return np.zeros(len(obs), np.float32)
 
 
 def warn_of_short_run(n_steps: int, task: Task) -> None:
@@ -219,7 +344,11 @@ def warn_of_short_run(n_steps: int, task: Task) -> None:
 
 
 def policy_gradient_step(
-    network: ActorCritic, batch: RolloutTensors, advantage: Tensor, value_coefficient: float, entropy_coefficient: float
+    network: PolicyNetwork,
+    batch: RolloutTensors,
+    advantage: Tensor,
+    value_coefficient: float,
+    entropy_coefficient: float,
 ) -> tuple[Metrics, Tensor]:
     """Losses of A2C and REINFORCE, and the gradient of their weighted sum in the layout of `network.flat`."""
     trace = network.trace(batch.obs, batch.action, batch.action_mask)

@@ -22,15 +22,16 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.on_policy import (
-    OnPolicyActor,
     OnPolicyAgent,
     PolicyConfig,
     RolloutTensors,
     Schedule,
+    policy_actor,
     scheduled,
     warn_of_short_run,
 )
-from rlkit.data.rollout import RolloutBatch, minibatches
+from rlkit.data.rollout import RolloutBatch
+from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.compiled_ppo import Losses, Weights, compiled_ppo
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.ops import policy_gradient as ops
@@ -73,9 +74,10 @@ class PPO(OnPolicyAgent):
     def __init__(self, config: PPOConfig, task: Task) -> None:
         self.config = config
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
-        self.actor = OnPolicyActor(config, task)
+        self.actor = policy_actor(config, task)
         self.optimizer = Adam(self.actor.network.flat, config.learning_rate, eps=1e-5)
-        self._compiled = compiled_ppo(self.actor.network)
+        network = self.actor.network
+        self._compiled = compiled_ppo(network) if isinstance(network, ActorCritic) else None
         warn_of_short_run(config.n_steps, task)
         self.rollout = self.actor.rollout(config.n_steps, task)
         self._rng = seeding.generator(task.seed, "minibatches")
@@ -83,7 +85,7 @@ class PPO(OnPolicyAgent):
 
     def observe(self, step: Transition, carry: Carry) -> None:
         """Store one step of N environments."""
-        self.rollout.add(*self.actor.stored(step))
+        self.actor.store(self.rollout, step, carry)
         self._env_steps += self._num_envs
 
     def update(self) -> Metrics:
@@ -95,7 +97,7 @@ class PPO(OnPolicyAgent):
         self.optimizer.learning_rate = scheduled(schedule, config.learning_rate, self._env_steps, self._total_steps)
         batch = self.actor.batch(self.rollout, config.gamma, config.gae_lambda)
         found = self._learn_epochs(batch)
-        self.rollout.clear()
+        self.actor.begin_rollout(self.rollout)
         metrics = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
         return {
             **metrics,
@@ -108,7 +110,7 @@ class PPO(OnPolicyAgent):
     def _learn_epochs(self, batch: RolloutBatch) -> list[Metrics]:
         found: list[Metrics] = []
         for _ in range(self.config.epochs):
-            for minibatch in minibatches(batch, self.config.batch_size, self._rng):
+            for minibatch in self.actor.minibatches(batch, self.config.batch_size, self._rng):
                 found.append(self.learn(minibatch))
                 if self._moved_too_far(found[-1]["train/approx_kl"]):
                     return found
@@ -130,6 +132,7 @@ class PPO(OnPolicyAgent):
             if self.config.max_grad_norm is not None:
                 clip_norm(gradient, self.config.max_grad_norm)
             self.optimizer.step(gradient)
+            self.actor.learned()
         return self.metrics(losses)
 
     def _moved_too_far(self, approximate_kl: float) -> bool:
@@ -190,7 +193,7 @@ class PPO(OnPolicyAgent):
     def training_state(self) -> State:
         """Value network, optimiser, the rollout so far, generator and env steps."""
         return {
-            "value": self.actor.value_state(),
+            **self.actor.training_state(),
             "optimizer": self.optimizer.state(),
             "rollout": self.rollout.state(),
             "rng": self._rng.bit_generator.state,
@@ -199,7 +202,7 @@ class PPO(OnPolicyAgent):
 
     def load_training_state(self, state: State) -> None:
         """Restore what `training_state` returned."""
-        self.actor.load_value_state(state["value"])
+        self.actor.load_training_state(state)
         self.optimizer.load_state(state["optimizer"])
         self.rollout.restore(state["rollout"])
         self._rng.bit_generator.state = state["rng"]

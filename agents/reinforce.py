@@ -19,17 +19,17 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit.agents.on_policy import (
-    OnPolicyActor,
     OnPolicyAgent,
     PolicyConfig,
     RolloutTensors,
+    policy_actor,
     policy_gradient_step,
     scheduled,
 )
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.ops.advantages import explained_variance
-from rlkit.types import Carry, Floats, Metrics, State, Task, Transition
+from rlkit.types import Carry, Metrics, State, Task, Transition
 
 _FIRST_LENGTH = 256  # steps there is place for at first; doubled where an episode is longer
 
@@ -55,7 +55,7 @@ class REINFORCE(OnPolicyAgent):
     def __init__(self, config: REINFORCEConfig, task: Task) -> None:
         self.config = config
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
-        self.actor = OnPolicyActor(config, task)
+        self.actor = policy_actor(config, task)
         self.optimizer = Adam(self.actor.network.flat, config.learning_rate)
         self.rollout = self.actor.rollout(_FIRST_LENGTH, task)
         # of each environment, times in the rollout: what was learned, then whole episodes, then the running one
@@ -68,7 +68,7 @@ class REINFORCE(OnPolicyAgent):
         """Store one step of N environments, and note which episodes are whole."""
         if self.rollout.is_full:
             self.rollout.lengthen(2 * len(self.rollout))
-        self.rollout.add(*self.actor.stored(step))
+        self.actor.store(self.rollout, step, carry)
         self._env_steps += self._num_envs
         ended = step.ended
         if ended.any():
@@ -90,13 +90,15 @@ class REINFORCE(OnPolicyAgent):
 
     def _whole_episodes(self) -> RolloutBatch:
         """Steps of whole episodes that were not learned from yet, with their returns."""
-        values = self.actor.network.values if self.config.baseline else _zero
         # what came before is of episodes that still run, perhaps for long: it is not valued with every update
         first = int(self._learned_until[self._learned_until < self._running_since].min())
-        batch = self.actor.batch(self.rollout, self.config.gamma, gae_lambda=1.0, values=values, first=first)
+        batch = self.actor.batch(
+            self.rollout, self.config.gamma, gae_lambda=1.0, valued=self.config.baseline, first=first
+        )
         time = np.arange(first, len(self.rollout))[:, None]
         is_whole = (self._learned_until <= time) & (time < self._running_since)  # [T, N]
-        return batch.take(np.flatnonzero(is_whole))
+        whole: RolloutBatch = batch.keep(is_whole)
+        return whole
 
     def _forget(self) -> None:
         oldest = int(self._running_since.min())
@@ -112,6 +114,7 @@ class REINFORCE(OnPolicyAgent):
         if self.config.max_grad_norm is not None:
             clip_norm(gradient, self.config.max_grad_norm)
         self.optimizer.step(gradient)
+        self.actor.learned()
         return metrics
 
     @torch.inference_mode()
@@ -126,7 +129,7 @@ class REINFORCE(OnPolicyAgent):
     def training_state(self) -> State:
         """Baseline, optimiser, steps not learned from yet, and counters."""
         return {
-            "value": self.actor.value_state(),
+            **self.actor.training_state(),
             "optimizer": self.optimizer.state(),
             "rollout": self.rollout.state(),
             "learned_until": self._learned_until,
@@ -137,16 +140,11 @@ class REINFORCE(OnPolicyAgent):
 
     def load_training_state(self, state: State) -> None:
         """Restore what `training_state` returned."""
-        self.actor.load_value_state(state["value"])
+        self.actor.load_training_state(state)
         self.optimizer.load_state(state["optimizer"])
-        self.rollout.lengthen(max(_FIRST_LENGTH, len(state["rollout"]["reward"])))
+        self.rollout.lengthen(max(_FIRST_LENGTH, self.rollout.length_of(state["rollout"])))
         self.rollout.restore(state["rollout"])
         self._learned_until[:] = state["learned_until"]
         self._running_since[:] = state["running_since"]
         self._episodes = state["episodes"]
         self._env_steps = state["env_steps"]
-
-
-def _zero(obs: Floats) -> Floats:
-    """No baseline."""
-    return np.zeros(len(obs), np.float32)

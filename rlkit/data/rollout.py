@@ -44,6 +44,10 @@ class RolloutBatch:
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: part[rows] for name, part in parts.items() if part is not None})
 
+    def keep(self, wanted: Bools) -> RolloutBatch:
+        """The steps wanted, [T, N]."""
+        return self.take(np.flatnonzero(wanted))
+
 
 class Evaluated(NamedTuple):
     """What advantages are computed from, each [T, N]."""
@@ -181,6 +185,11 @@ class Rollout:
     def state(self) -> State:
         """Copies of the steps held, for a checkpoint."""
         return {name: array[: self._steps].copy() for name, array in self._arrays().items()}
+
+    @staticmethod
+    def length_of(state: State) -> int:
+        """Time steps that a stored rollout holds."""
+        return len(state["reward"])
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned. Raises CheckpointError where it does not fit."""

@@ -189,7 +189,7 @@ def test_ten_updates_stay_with_theirs(
 
 def test_the_target_kl_stops_at_the_same_minibatch(monkeypatch: pytest.MonkeyPatch) -> None:
     twins = Twins("ppo", "discrete", target_kl=0.03)
-    monkeypatch.setattr("rlkit.agents.ppo.minibatches", lambda batch, size, rng: batches)
+    monkeypatch.setattr("rlkit.agents.on_policy.minibatches", lambda batch, size, rng: batches)
     batches = [batch_of(twins.ours, 0)] * 100
     before = twins.ours.actor.network.flat.clone()
     found = twins.ours._learn_epochs(batches[0])

@@ -1,0 +1,154 @@
+"""The actor of PPO, A2C and REINFORCE with a core: it acts with what it remembers, and learns from whole sequences.
+
+Acting carries the core's memory; every rollout keeps the memory that it began with, so that the first update of a
+rollout sees exactly the features that acting saw. A transformer's keys and values are made anew after each update, from
+the inputs of its context; a recurrent state that older weights made is kept until its episode ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlkit import seeding
+from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConfig, RolloutTensors
+from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
+from rlkit.nn.cores import Core, Memory, RecurrentCore, TransformerCore
+from rlkit.nn.recurrent_actor_critic import RecurrentActorCritic, Sequences
+from rlkit.ops.advantages import gae
+from rlkit.types import Array, Bools, Carry, Floats, Obs, State, Task, Transition
+
+
+class Recollection(NamedTuple):
+    """The carry: what the core remembers, and how many updates its weights had when they made it."""
+
+    memory: Memory
+    updates: int
+
+
+class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
+    """Networks on a core."""
+
+    network: RecurrentActorCritic
+
+    def __init__(self, config: PolicyConfig, task: Task) -> None:
+        super().__init__(config, task)
+        weights = seeding.torch_generator(task.seed, "weights")
+        self.network = RecurrentActorCritic(
+            core_of(config, self.obs_size, weights), config.hidden, self.head, activation=config.activation,
+            log_std=config.initial_log_std, generator=weights, device=self.device,
+        )  # fmt: skip
+        self.updates = 0
+        self._newest: Memory | None = None  # what acting goes on with
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Nothing remembered."""
+        return Recollection(self.network.core.empty(num_envs), self.updates)
+
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """Rows whose episode ended remember nothing."""
+        memory, updates = carry
+        return Recollection(self.network.core.reset(memory, torch.from_numpy(ended).to(self.device)), updates)
+
+    def act(
+        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """See `PolicyActor`; the carry remembers one step more."""
+        mask = None if self._is_box else action_mask
+        memory, updates = carry
+        if updates != self.updates:
+            with torch.inference_mode():
+                memory = self.network.core.refreshed(memory)
+        features = self._prepare.array(obs)
+        action, raw, log_prob, memory = self.network.act(features, memory, rng if explore else None, mask)
+        extras = {} if log_prob is None else {RAW_ACTION: raw, LOG_PROB: log_prob}
+        return action, Recollection(memory, self.updates), extras
+
+    def rollout(self, length: int, task: Task) -> SequenceRollout:
+        """See `PolicyActor`."""
+        steps, head = (length if task.total_steps else 1), self.head
+        return SequenceRollout(steps, task.num_envs, self.obs_size, head.raw_size, head.raw_dtype, head.size)
+
+    def store(self, rollout: SequenceRollout, step: Transition, carry: Carry) -> None:
+        """Append one step, and note the memory after it."""
+        super().store(rollout, step, carry)
+        self._newest = carry[0]
+
+    def begin_rollout(self, rollout: SequenceRollout) -> None:
+        """After an update: the next rollout goes on from what is remembered now."""
+        assert self._newest is not None
+        rollout.begin_with(self.network.core.beginning(self._newest))
+
+    def learned(self) -> None:
+        """Keys and values made so far are of older weights."""
+        self.updates += 1
+
+    def batch(
+        self, rollout: SequenceRollout, gamma: float, gae_lambda: float, *, valued: bool = True, first: int = 0
+    ) -> SequenceBatch:
+        """See `PolicyActor`."""
+        found = rollout.evaluate_sequences(self._values if valued else _no_values, first)
+        ends = (found.terminated, found.truncated)
+        advantage = gae(found.reward, found.value, found.next_value, *ends, gamma=gamma, lambda_=gae_lambda)
+        return rollout.sequences(found.value, advantage)
+
+    def _values(self, obs: Floats, is_first: Bools, beginning: Beginning | None) -> Floats:
+        return self.network.values(Sequences(self._on_device(obs), self._on_device(is_first), beginning))
+
+    def minibatches(self, batch: SequenceBatch, size: int, rng: np.random.Generator) -> Iterator[SequenceBatch]:
+        """Whole rows of the rollout, about `size` steps at a time."""
+        return batch.minibatches(size, rng)
+
+    def tensors(self, batch: SequenceBatch) -> RolloutTensors:
+        """The batch on the device, all but the sequences one row after the other."""
+
+        def flat(array: Array) -> Tensor:
+            return self._on_device(np.ascontiguousarray(array)).flatten(0, 1)
+
+        sequences = Sequences(
+            self._on_device(np.ascontiguousarray(batch.obs)),
+            self._on_device(np.ascontiguousarray(batch.is_first)),
+            batch.beginning,
+        )
+        return RolloutTensors(
+            sequences, flat(batch.action), flat(batch.log_prob), flat(batch.advantage), flat(batch.target),
+            flat(batch.value), None if batch.action_mask is None else flat(batch.action_mask),
+        )  # fmt: skip
+
+    def policy_state(self) -> State:
+        """Weights of core and policy, log stds."""
+        return {"policy": self.network.flat[: self.network.policy_size]}
+
+    def load_policy_state(self, state: State) -> None:
+        """Restore `policy_state`."""
+        with torch.no_grad():
+            self.network.flat[: self.network.policy_size].copy_(state["policy"])
+
+    def training_state(self) -> State:
+        """Weights of the value, and how many updates there were."""
+        return {"value": self.network.flat[self.network.policy_size :], "updates": self.updates}
+
+    def load_training_state(self, state: State) -> None:
+        """Restore `training_state`."""
+        with torch.no_grad():
+            self.network.flat[self.network.policy_size :].copy_(state["value"])
+        self.updates = state["updates"]
+
+
+def core_of(config: PolicyConfig, inputs: int, weights: torch.Generator) -> Core:
+    """The core that the options name."""
+    if config.core == "transformer":
+        return TransformerCore(
+            inputs, config.core_width, layers=config.core_layers, heads=config.core_heads,
+            context=config.core_context, gate=config.core_gate, generator=weights,
+        )  # fmt: skip
+    assert config.core != "none"
+    return RecurrentCore(config.core, inputs, config.core_width, weights)
+
+
+def _no_values(obs: Floats, is_first: Bools, beginning: Beginning | None) -> Floats:
+    return np.zeros(obs.shape[:2], np.float32)

@@ -1,0 +1,157 @@
+"""A rollout for agents that remember: where episodes begin, and from what memory its steps went on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rlkit.data.rollout import Evaluated, Indices, Rollout
+from rlkit.types import Array, Bools, Floats, State
+
+Beginning: TypeAlias = tuple[Any, ...]
+"""What rows go on from, torch tensors [N, ...]."""
+SequenceValues: TypeAlias = Callable[[Floats, Bools, Beginning | None], Floats]
+"""V(s) [N, T] of observations [N, T, O] of which these are first in their episodes, after a beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceBatch:
+    """T steps of B rows as an update needs them."""
+
+    obs: Floats  # [B, T, O]
+    is_first: Bools  # [B, T]
+    action: Array  # [B, T, K] raw
+    log_prob: Floats  # [B, T] when they were taken
+    advantage: Floats  # [B, T]
+    target: Floats  # [B, T] for the values
+    value: Floats  # [B, T] when the rollout ended
+    action_mask: Bools | None = None  # [B, T, A]
+    beginning: Beginning | None = None  # tensors [B, ...]
+
+    def __len__(self) -> int:
+        """B · T."""
+        return self.log_prob.size
+
+    def take(self, rows: Indices) -> SequenceBatch:
+        """Some of the rows."""
+        beginning = None if self.beginning is None else tuple(part[rows] for part in self.beginning)
+        arrays = {name: array[rows] for name, array in self._arrays().items()}
+        return replace(self, **arrays, beginning=beginning)
+
+    def keep(self, wanted: Bools) -> SequenceBatch:
+        """The steps wanted [T, B], which begin with an episode's first in every row, packed into one row."""
+        packed = {name: array[wanted.T][None] for name, array in self._arrays().items()}
+        return replace(self, **packed, beginning=None)
+
+    def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[SequenceBatch]:
+        """Every row once in random order, as many at a time as have `size` steps, at least one."""
+        rows, steps = self.log_prob.shape
+        order, each = rng.permutation(rows), max(size // steps, 1)
+        for start in range(0, rows, each):
+            yield self.take(order[start : start + each])
+
+    def _arrays(self) -> dict[str, Array]:
+        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "beginning"}
+        return {name: array for name, array in found.items() if array is not None}
+
+
+class SequenceRollout(Rollout):
+    """A `Rollout` that knows which steps are the first of their episodes."""
+
+    def __init__(
+        self, length: int, num_envs: int, obs_size: int, action_size: int, action_dtype: np.dtype[Any], mask_size: int
+    ) -> None:
+        super().__init__(length, num_envs, obs_size, action_size, action_dtype, mask_size)
+        self.beginning: Beginning | None = None
+        """Memory before the first step held; None: none of it belongs to an episode that goes on."""
+        self._ended = np.ones(num_envs, np.bool_)  # whether the newest step of each environment ended its episode
+        self._expected = np.zeros((num_envs, obs_size), np.float32)  # what follows it if not
+
+    def _allocate(self, length: int) -> None:
+        super()._allocate(length)
+        self.is_first = np.zeros((length, self._widths[0]), np.bool_)
+
+    def add(
+        self, obs: Floats, action: Array, log_prob: Floats, reward: Floats, next_obs: Floats,
+        terminated: Bools, truncated: Bools, action_mask: Bools | None,
+    ) -> None:  # fmt: skip
+        """As of the rollout; an environment that lost its episode begins one too."""
+        now = len(self)
+        super().add(obs, action, log_prob, reward, next_obs, terminated, truncated, action_mask)
+        self.is_first[now] = self._ended | (obs != self._expected).any(axis=1)
+        self._ended, self._expected = terminated | truncated, next_obs.copy()
+
+    def begin_with(self, beginning: Beginning) -> None:
+        """Begin the next rollout with the memory that acting goes on with."""
+        self.clear()
+        self.beginning = beginning
+
+    def forget(self, steps: int) -> None:
+        """Drop the oldest steps; what is held then begins with nothing."""
+        super().forget(steps)
+        if steps:
+            self.beginning = None
+
+    def evaluate_sequences(self, values: SequenceValues, first: int = 0) -> Evaluated:
+        """As `evaluate`; each cut step's true successor is valued as the step after it in its own episode."""
+        held = slice(first, len(self))
+        obs, next_obs, is_first = self.obs[held], self.next_obs[held], self.is_first[held]
+        terminated = self.terminated[held]
+        cut = ~terminated
+        cut[:-1] &= is_first[1:]  # truncated, or lost
+        rows = cut.shape[1]
+
+        time, row = (np.asarray(index) for index in np.indices(cut.shape))
+        place = time + np.cumsum(cut, axis=0) - cut  # successors of cut steps are put in between
+        length = int((place[-1] + cut[-1]).max()) + 1
+        longer = np.zeros((rows, length, obs.shape[2]), np.float32)
+        begins = np.zeros((rows, length), np.bool_)
+        longer[row, place], begins[row, place] = obs, is_first
+        longer[row[cut], place[cut] + 1] = next_obs[cut]
+
+        found = values(longer, begins, self.beginning if first == 0 else None)
+        value = found[row, place]
+        next_value = np.zeros_like(value)
+        next_value[:-1] = value[1:]
+        next_value[cut] = found[row[cut], place[cut] + 1]
+        return Evaluated(self.reward[held], value, next_value, terminated, cut)
+
+    def sequences(self, value: Floats, advantage: Floats) -> SequenceBatch:
+        """The newest T steps, rows first, given values and advantages [T, N]."""
+        first = len(self) - len(advantage)
+        held = slice(first, len(self))
+        by_row = {
+            "obs": self.obs[held], "is_first": self.is_first[held], "action": self.action[held],
+            "log_prob": self.log_prob[held], "advantage": advantage, "target": advantage + value, "value": value,
+        }  # fmt: skip
+        if self.action_mask is not None:
+            by_row["action_mask"] = self.action_mask[held]
+        arrays: dict[str, Any] = {name: array.swapaxes(0, 1) for name, array in by_row.items()}
+        return SequenceBatch(**arrays, beginning=self.beginning if first == 0 else None)
+
+    def state(self) -> State:
+        """Copies of the steps held, and what they and the next one go on from."""
+        return {
+            "steps": super().state(),
+            "beginning": self.beginning,
+            "ended": self._ended.copy(),
+            "expected": self._expected.copy(),
+        }
+
+    @staticmethod
+    def length_of(state: State) -> int:
+        """Time steps that a stored rollout holds."""
+        return Rollout.length_of(state["steps"])
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned. Raises CheckpointError where it does not fit."""
+        super().restore(state["steps"])
+        beginning = state["beginning"]
+        self.beginning = None if beginning is None else tuple(beginning)
+        self._ended, self._expected = state["ended"].copy(), state["expected"].copy()
+
+    def _arrays(self) -> dict[str, Array]:
+        return super()._arrays() | {"is_first": self.is_first}

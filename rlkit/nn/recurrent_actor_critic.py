@@ -1,0 +1,118 @@
+"""Policy and value networks on a core that remembers, with all their parameters in one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlkit.nn.action_heads import ActionHead, HeadTrace
+from rlkit.nn.actor_critic import POLICY_GAIN
+from rlkit.nn.cores import Core, Memory
+from rlkit.nn.flat import flatten_parameters
+from rlkit.nn.mlp import MLP, Activation
+from rlkit.types import Array, Bools, Floats
+
+
+class Sequences(NamedTuple):
+    """Steps of B rows in their order; episodes may begin anywhere."""
+
+    obs: Tensor  # [B, T, O]
+    is_first: Tensor  # bool [B, T]
+    beginning: Memory | None  # what each row goes on from; None: nothing
+
+
+class RecurrentActorCritic(nn.Module):
+    """A core that both networks share, and a perceptron on it for each; those are orthogonal at the start.
+
+    Attributes:
+        flat: every parameter: those of core and policy, the log stds, then those of the value.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        hidden: Sequence[int],
+        head: ActionHead,
+        *,
+        activation: Activation,
+        log_std: float,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        assert isinstance(core, nn.Module)
+        self.head, self.core = head, core
+        self.policy = MLP(
+            core.size, hidden, head.size, activation=activation, final_gain=POLICY_GAIN, generator=generator
+        )  # fmt: skip
+        self.log_std = nn.Parameter(torch.full((head.log_stds,), log_std))
+        self.value = MLP(core.size, hidden, 1, activation=activation, final_gain=1.0, generator=generator)
+        self.to(device)
+        in_order = [*core.parameters(), self.policy.flat, self.log_std, self.value.flat]
+        self.flat = flatten_parameters(nn.ParameterList(in_order))
+        self.policy_size = self.flat.numel() - self.value.flat.numel()
+
+    @torch.inference_mode()
+    def act(
+        self, obs: Floats, memory: Memory, rng: np.random.Generator | None, mask: Bools | None
+    ) -> tuple[Array, Array, Floats | None, Memory]:
+        """Actions for observations [N, O], as `ActorCritic.act` gives them, and what is remembered now."""
+        features, memory = self.core.step(torch.from_numpy(obs).to(self.flat.device), memory)
+        outputs = self.policy.numpy_forward(features.cpu().numpy())
+        if rng is None:
+            raw = self.head.mode(outputs, mask)
+            return self.head.to_environment(raw), raw, None, memory
+        log_std = cast(Floats, self.log_std.detach().cpu().numpy())
+        drawn = self.head.draw(outputs, log_std, rng, mask)
+        return self.head.to_environment(drawn.raw), drawn.raw, drawn.log_prob, memory
+
+    @torch.inference_mode()
+    def values(self, sequences: Sequences) -> Floats:
+        """V(s) [B, T] of every step."""
+        features = self.core.unroll(*sequences)
+        return cast(Floats, self.value(features)[..., 0].cpu().numpy())
+
+    def trace(self, sequences: Sequences, raw: Tensor, mask: Tensor | None) -> RecurrentTrace:
+        """What an update needs of B x T steps and the raw actions [B · T, K] taken there, row after row."""
+        with torch.inference_mode(False), torch.enable_grad():
+            # what was made under inference mode takes no part in a gradient, a copy of it does
+            obs, is_first, beginning = sequences
+            began = None if beginning is None else tuple(part.clone() for part in beginning)
+            features = self.core.unroll(obs.clone(), is_first.clone(), began).flatten(0, 1)
+            outputs, value = self.policy(features), self.value(features)[:, 0]
+        distribution = self.head.trace(outputs.detach(), self.log_std.detach(), raw, mask)
+        return RecurrentTrace(self, outputs, value, distribution)
+
+
+@dataclass(frozen=True, slots=True)
+class RecurrentTrace:
+    """One pass over B x T steps; its gradient can be taken once."""
+
+    network: RecurrentActorCritic
+    outputs: Tensor  # [B · T, size]
+    live_value: Tensor  # [B · T]
+    distribution: HeadTrace
+
+    @property
+    def value(self) -> Tensor:
+        """V(s), [B · T]."""
+        return self.live_value.detach()
+
+    def gradient(self, by_log_prob: Tensor, by_entropy: float, by_value: Tensor) -> Tensor:
+        """As `ActorCriticTrace.gradient`, in the layout of `RecurrentActorCritic.flat`."""
+        by_outputs, by_log_std = self.distribution.gradient(by_log_prob, by_entropy)
+        network = self.network
+        by_core_and_policy = [*network.core.parameters(), network.policy.flat]
+        with torch.inference_mode(False):
+            gradients = torch.autograd.grad(
+                [self.outputs, self.live_value],
+                [*by_core_and_policy, network.value.flat],
+                [by_outputs.clone(), by_value.clone()],
+            )
+        *first, by_value_weights = (gradient.reshape(-1) for gradient in gradients)
+        return torch.cat((*first, by_log_std, by_value_weights))
