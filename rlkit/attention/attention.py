@@ -89,8 +89,8 @@ def _choice(q: Tensor, k: Tensor, mask: AttentionMask, sink: Tensor | None, drop
     queries, keys = q.shape[2], k.shape[2]
     hidden = _hidden(mask, queries, keys)
     share = None
-    # how much is hidden is read off the mask's numbers, which a compiled graph does not know
-    if hidden == "intervals" and q.is_cpu and queries > ROWS and not torch.compiler.is_compiling():
+    # how much is hidden is read off the mask's numbers, which a compiled graph does not know; two tiles save little
+    if hidden == "intervals" and q.is_cpu and queries > 2 * ROWS and not torch.compiler.is_compiling():
         tiles = math.ceil(queries / ROWS)
         share = tiles * ROWS * stretch(*mask.intervals(queries, keys), keys) / (queries * keys)
     situation = Situation(
@@ -121,8 +121,8 @@ def _by_torch(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: float
         return scaled_dot_product_attention(
             q, k, v, is_causal=hidden == "later", dropout_p=dropout, scale=scale, enable_gqa=grouped
         )
-    seen = mask.dense(q.shape[2], k.shape[2], q.device)
-    return scaled_dot_product_attention(q, k, v, seen, dropout_p=dropout, scale=scale, enable_gqa=grouped)
+    added = mask.additive(q.shape[2], k.shape[2], q)
+    return scaled_dot_product_attention(q, k, v, added, dropout_p=dropout, scale=scale, enable_gqa=grouped)
 
 
 def _explicit(

@@ -8,7 +8,7 @@ FlashMask (Wang et al. 2025, https://arxiv.org/abs/2410.01359) describes masks b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -46,6 +46,7 @@ class AttentionMask:
     stop: Tensor | None = None
     key_length: Tensor | None = None
     offset: int = 0
+    _made: dict[object, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -140,3 +141,20 @@ class AttentionMask:
         if self.key_length is not None:
             seen = seen & (key < self.key_length[:, None, None])
         return seen[:, None]
+
+    def additive(self, queries: int, keys: int, like: Tensor) -> Tensor:
+        """The dense form as torch's own attention adds it to the logits: 0 or -inf, kept for the next layer.
+
+        Args:
+            queries: T.
+            keys: S.
+            like: A tensor of the dtype and device wanted.
+        """
+        wanted = (queries, keys, like.dtype, like.device)
+        if wanted in self._made:
+            return self._made[wanted]
+        hidden = ~self.dense(queries, keys, like.device)
+        made = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, -torch.inf)
+        if not torch.compiler.is_compiling():
+            self._made[wanted] = made
+        return made
