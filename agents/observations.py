@@ -11,7 +11,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlkit.data.flatten import ObservationFlattener
+from rlkit.data.tree import Path
 from rlkit.errors import UnsupportedTaskError
+from rlkit.nn.attention_encoder import Part
 from rlkit.nn.encoders import SMALLEST_NATURE, ImageEncoder, image_shape, is_image
 from rlkit.types import Array, Obs
 
@@ -48,6 +50,48 @@ class ObservationTensors:
     def tensor(self, obs: Obs) -> Tensor:
         """The same on the device."""
         return torch.from_numpy(self.array(obs)).to(self._device)
+
+
+def token_parts(space: gymnasium.Space[Any]) -> tuple[Part, ...]:
+    """What the columns of flat observations mean to an encoder that attends to them.
+
+    A Box [n, F] is n entities, a picture is one part, anything else is one token. A MultiBinary [n] beside entities
+    called `mask`, or as they are with `_mask` behind, tells which of them are there.
+
+    Raises:
+        UnsupportedTaskError: there is but one token, so that nothing can be attended to.
+    """
+    columns = ObservationFlattener(without_mask(space)).columns
+    starts = {path: start for path, child, start, _ in columns if isinstance(child, spaces.MultiBinary)}
+    sizes = {path: child.shape or () for path, child, _, _ in columns}
+    masks: dict[Path, int] = {}  # first column, by the entities that it is about
+    for path, child, _, _ in columns:
+        if path and _is_set(child):
+            beside = [(*path[:-1], name) for name in (f"{path[-1]}_mask", "mask")]
+            fitting = [place for place in beside if place in starts and sizes[place] == sizes[path][:1]]
+            if fitting and starts[fitting[0]] not in masks.values():
+                masks[path] = starts[fitting[0]]
+    parts = [_part(child, start, stop, masks.get(path)) for path, child, start, stop in columns]
+    parts = [part for part in parts if part.start not in masks.values()]
+    if len(parts) == 1 and parts[0].count == 1 and parts[0].picture is None:
+        raise UnsupportedTaskError(
+            "the encoder attention needs several parts (a Dict or Tuple, entities [n, F], a picture), the observations "
+            f"are {space}; use --agent.encoder mlp, or --agent.core transformer to attend to what was seen before"
+        )
+    return tuple(parts)
+
+
+def _is_set(space: gymnasium.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and len(space.shape) == 2 and not is_image(space)
+
+
+def _part(space: gymnasium.Space[Any], start: int, stop: int, mask_start: int | None) -> Part:
+    shape = space.shape or ()
+    if is_image(space):
+        return Part(start, 1, stop - start, picture=shape)
+    if _is_set(space):
+        return Part(start, shape[0], shape[1], mask_start)
+    return Part(start, 1, stop - start)
 
 
 def without_mask(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:

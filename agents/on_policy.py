@@ -51,6 +51,14 @@ class PolicyConfig(AgentConfig):
     """after each hidden layer (Schulman 2017)"""
     initial_log_std: float = 0.0
     """logarithm of the first standard deviation of continuous actions"""
+    encoder: Literal["mlp", "attention"] = "mlp"
+    """attention: the parts of an observation (of a Dict, entities, patches) attend to each other first"""
+    encoder_width: int = Field(64, ge=1)
+    """width of its tokens and features"""
+    encoder_layers: int = Field(2, ge=0)
+    """its blocks"""
+    encoder_heads: int = Field(4, ge=1)
+    """heads of each block, a divisor of the width"""
     core: CoreName = "none"
     """memory of what was seen before, which both networks then stand on"""
     core_width: int = Field(64, ge=1)
@@ -287,8 +295,8 @@ class OnPolicyActor(PolicyActor[Rollout, RolloutBatch]):
 
 
 def policy_actor(config: PolicyConfig, task: Task) -> PolicyActor[Any, Any]:
-    """The actor for these options: with a core, or without."""
-    if config.core == "none":
+    """The actor for these options: with a core or an encoder, or without."""
+    if config.core == "none" and config.encoder == "mlp":
         return OnPolicyActor(config, task)
     from rlkit.agents.sequence_policy import SequenceActor
 

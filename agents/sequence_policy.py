@@ -8,16 +8,19 @@ the inputs of its context; a recurrent state that older weights made is kept unt
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
 from rlkit import seeding
+from rlkit.agents.observations import token_parts
 from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConfig, RolloutTensors
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
-from rlkit.nn.cores import Core, Memory, RecurrentCore, TransformerCore
+from rlkit.nn.attention_encoder import AttentionEncoder
+from rlkit.nn.cores import Core, EncoderCore, Memory, RecurrentCore, TransformerCore
 from rlkit.nn.recurrent_actor_critic import RecurrentActorCritic, Sequences
 from rlkit.ops.advantages import gae
 from rlkit.types import Array, Bools, Carry, Floats, Obs, State, Task, Transition
@@ -38,10 +41,12 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
     def __init__(self, config: PolicyConfig, task: Task) -> None:
         super().__init__(config, task)
         weights = seeding.torch_generator(task.seed, "weights")
+        core = core_of(config, task.observation_space, self.obs_size, weights)
         self.network = RecurrentActorCritic(
-            core_of(config, self.obs_size, weights), config.hidden, self.head, activation=config.activation,
-            log_std=config.initial_log_std, generator=weights, device=self.device,
+            core, config.hidden, self.head, activation=config.activation, log_std=config.initial_log_std,
+            generator=weights, device=self.device,
         )  # fmt: skip
+        self.remembers = config.core != "none"
         self.updates = 0
         self._newest: Memory | None = None  # what acting goes on with
 
@@ -94,13 +99,14 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         found = rollout.evaluate_sequences(self._values if valued else _no_values, first)
         ends = (found.terminated, found.truncated)
         advantage = gae(found.reward, found.value, found.next_value, *ends, gamma=gamma, lambda_=gae_lambda)
-        return rollout.sequences(found.value, advantage)
+        batch = rollout.sequences(found.value, advantage)
+        return batch if self.remembers else batch.apart()
 
     def _values(self, obs: Floats, is_first: Bools, beginning: Beginning | None) -> Floats:
         return self.network.values(Sequences(self._on_device(obs), self._on_device(is_first), beginning))
 
     def minibatches(self, batch: SequenceBatch, size: int, rng: np.random.Generator) -> Iterator[SequenceBatch]:
-        """Whole rows of the rollout, about `size` steps at a time."""
+        """Whole rows, about `size` steps at a time: without memory a row is a step."""
         return batch.minibatches(size, rng)
 
     def tensors(self, batch: SequenceBatch) -> RolloutTensors:
@@ -139,15 +145,23 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         self.updates = state["updates"]
 
 
-def core_of(config: PolicyConfig, inputs: int, weights: torch.Generator) -> Core:
-    """The core that the options name."""
+def core_of(config: PolicyConfig, space: gymnasium.Space[Any], inputs: int, weights: torch.Generator) -> Core:
+    """The core that the options name, for flat observations of this space."""
+    encoder = None
+    if config.encoder == "attention":
+        encoder = AttentionEncoder(
+            token_parts(space), config.encoder_width, layers=config.encoder_layers, heads=config.encoder_heads,
+            generator=weights,
+        )  # fmt: skip
     if config.core == "transformer":
         return TransformerCore(
             inputs, config.core_width, layers=config.core_layers, heads=config.core_heads,
-            context=config.core_context, gate=config.core_gate, generator=weights,
+            context=config.core_context, gate=config.core_gate, generator=weights, encoder=encoder,
         )  # fmt: skip
-    assert config.core != "none"
-    return RecurrentCore(config.core, inputs, config.core_width, weights)
+    if config.core == "none":
+        assert encoder is not None
+        return EncoderCore(encoder)
+    return RecurrentCore(config.core, inputs, config.core_width, weights, encoder)
 
 
 def _no_values(obs: Floats, is_first: Bools, beginning: Beginning | None) -> Floats:

@@ -22,6 +22,7 @@ Encode: TypeAlias = Callable[[Array], Array]
 @dataclass(frozen=True, slots=True)
 class _Leaf:
     path: Path
+    space: gymnasium.Space[Any]
     start: int
     stop: int
     encode: Encode
@@ -47,9 +48,14 @@ class ObservationFlattener:
         self._leaves: list[_Leaf] = []
         for path, child in leaf_spaces(space):
             width, encode = _encoder(path, child)
-            self._leaves.append(_Leaf(path, self.size, self.size + width, encode))
+            self._leaves.append(_Leaf(path, child, self.size, self.size + width, encode))
             self.size += width
         self._is_vector = isinstance(space, spaces.Box) and space.dtype == np.float32 and len(space.shape) == 1
+
+    @property
+    def columns(self) -> list[tuple[Path, gymnasium.Space[Any], int, int]]:
+        """Path and space of each leaf, its first column and the one after its last."""
+        return [(part.path, part.space, part.start, part.stop) for part in self._leaves]
 
     def __call__(self, obs: Obs) -> Floats:
         """Vectors [N, size] of N observations."""

@@ -41,8 +41,18 @@ class SequenceBatch:
         arrays = {name: array[rows] for name, array in self._arrays().items()}
         return replace(self, **arrays, beginning=beginning)
 
+    def apart(self) -> SequenceBatch:
+        """Every step a row of its own, in the order of time, for networks that remember nothing."""
+        arrays = {name: array.swapaxes(0, 1).reshape(-1, 1, *array.shape[2:]) for name, array in self._arrays().items()}
+        return replace(self, **arrays, beginning=None)
+
     def keep(self, wanted: Bools) -> SequenceBatch:
-        """The steps wanted [T, B], which begin with an episode's first in every row, packed into one row."""
+        """The steps wanted [T, B], which begin with an episode's first in every row, packed into one row.
+
+        Of steps that are apart, those wanted.
+        """
+        if self.log_prob.shape[1] == 1:
+            return self.take(np.flatnonzero(wanted))
         packed = {name: array[wanted.T][None] for name, array in self._arrays().items()}
         return replace(self, **packed, beginning=None)
 

@@ -50,6 +50,54 @@ class Core(Protocol):
         """
 
 
+class Encoder(Protocol):
+    """Features of each row by itself, such as `AttentionEncoder` or `ConvolutionEncoder`."""
+
+    feature_size: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Features [B, feature_size] of rows [B, D]."""
+
+
+def encoded(encoder: Encoder | None, x: Tensor) -> Tensor:
+    """Features [..., feature_size] of features [..., D]; the same where there is no encoder."""
+    if encoder is None:
+        return x
+    return encoder(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+
+class EncoderCore(nn.Module):
+    """An encoder alone, which remembers nothing."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.size, self.encoder = encoder.feature_size, encoder
+
+    def empty(self, rows: int) -> Memory:
+        """Nothing to remember."""
+        return ()
+
+    def reset(self, memory: Memory, ended: Tensor) -> Memory:
+        """Nothing to forget."""
+        return memory
+
+    def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """What the encoder gives."""
+        return self.encoder(x), memory
+
+    def beginning(self, memory: Memory) -> Memory:
+        """Nothing."""
+        return memory
+
+    def refreshed(self, memory: Memory) -> Memory:
+        """Nothing."""
+        return memory
+
+    def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
+        """What the encoder gives of every step."""
+        return encoded(self.encoder, x)
+
+
 class RecurrentCore(nn.Module):
     """A gated recurrent unit (Cho et al. 2014) or a long short-term memory (Hochreiter and Schmidhuber 1997).
 
@@ -58,18 +106,24 @@ class RecurrentCore(nn.Module):
         inputs: Width of a step's features.
         width: Of the state, and of what it gives.
         generator: Source of the first weights: orthogonal, biases zero (as stable-baselines3's recurrent PPO has them).
+        encoder: Network that every step's features go through first.
     """
 
-    def __init__(self, kind: Literal["gru", "lstm"], inputs: int, width: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, kind: Literal["gru", "lstm"], inputs: int, width: int, generator: torch.Generator,
+        encoder: Encoder | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.size = width
-        self.cell: nn.GRU | nn.LSTM = (nn.GRU if kind == "gru" else nn.LSTM)(inputs, width, batch_first=True)
+        features = inputs if encoder is None else encoder.feature_size
+        self.cell: nn.GRU | nn.LSTM = (nn.GRU if kind == "gru" else nn.LSTM)(features, width, batch_first=True)
         self._states = 1 if kind == "gru" else 2
         for parameter in self.cell.parameters():
             if parameter.dim() == 2:
                 nn.init.orthogonal_(parameter, generator=generator)
             else:
                 nn.init.zeros_(parameter)
+        self.encoder = encoder
 
     def empty(self, rows: int) -> Memory:
         """State zero, [B, width] (LSTM: hidden and cell state)."""
@@ -82,7 +136,7 @@ class RecurrentCore(nn.Module):
 
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """One step of the cell."""
-        y, memory = self._run(x[:, None], memory)
+        y, memory = self._run(encoded(self.encoder, x)[:, None], memory)
         return y[:, 0], memory
 
     def beginning(self, memory: Memory) -> Memory:
@@ -95,6 +149,7 @@ class RecurrentCore(nn.Module):
 
     def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
         """All episodes of all rows side by side, as many steps as the longest has."""
+        x = encoded(self.encoder, x)
         rows, steps = is_first.shape
         begins = is_first.clone()
         begins[:, 0] = True
@@ -154,22 +209,24 @@ class TransformerCore(nn.Module):
         gate: "residual", or "gru" as in GTrXL.
         generator: Source of the first weights: normal with standard deviation 0.02, the last layer of each part smaller
             by sqrt(2 · layers) (Radford et al. 2019), biases zero.
+        encoder: Network that every step's features go through first; what is remembered is what goes into it.
     """
 
     def __init__(
         self, inputs: int, width: int, *, layers: int, heads: int, context: int, generator: torch.Generator,
-        kv_heads: int | None = None, gate: Gate = "residual",
+        kv_heads: int | None = None, gate: Gate = "residual", encoder: Encoder | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if layers < 1 or context < 1:
             raise UsageError(f"a transformer has {layers} layers and a context of {context}, both must be at least 1")
-        self.size, self.context = width, context
-        self.embed = nn.Linear(inputs, width)
+        self.size, self.context, self.inputs = width, context, inputs
+        self.embed = nn.Linear(inputs if encoder is None else encoder.feature_size, width)
         blocks = [Block(width, heads, kv_heads=kv_heads, gate=gate) for _ in range(layers)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.head_size, self.kv_heads = blocks[0].attention.head_size, blocks[0].attention.kv_heads
         self._initialise(generator)
+        self.encoder = encoder
 
     def _initialise(self, generator: torch.Generator) -> None:
         for name, layer in self.named_modules():
@@ -187,7 +244,7 @@ class TransformerCore(nn.Module):
         """A cache with nothing in it."""
         weight = self.embed.weight
         keys = weight.new_zeros(rows, len(self.blocks), self.kv_heads, self.context, self.head_size)
-        given = weight.new_zeros(rows, self.context, self.embed.in_features)
+        given = weight.new_zeros(rows, self.context, self.inputs)
         position = torch.zeros(rows, dtype=torch.int32, device=weight.device)
         return TransformerMemory(keys.detach(), torch.zeros_like(keys), given.detach(), position)
 
@@ -203,7 +260,7 @@ class TransformerCore(nn.Module):
         given[torch.arange(len(x), device=x.device), slot] = x
         cache = KVCache(keys.transpose(0, 1), values.transpose(0, 1), position, 0)
         angles = rotary_angles(position[:, None], self.head_size)
-        y = self.embed(x)[:, None]
+        y = self._embedded(x)[:, None]
         for layer, block in enumerate(self._blocks()):
             y = block.step(y, cache, layer, angles)
         return self.norm(y)[:, 0], TransformerMemory(keys, values, given, position + 1)
@@ -223,7 +280,7 @@ class TransformerCore(nn.Module):
         is_first = self._begins(length)
         angles, mask = self._angles_and_mask(is_first)
         slot = (torch.arange(self.context, device=given.device) - self.context + length[:, None]) % self.context
-        y = self.embed(given)
+        y = self._embedded(given)
         for layer, block in enumerate(self._blocks()):
             y, k, v = block.with_keys(y, mask, angles)
             index = slot.long()[:, None, :, None].expand_as(k)
@@ -240,11 +297,15 @@ class TransformerCore(nn.Module):
             goes_on = torch.cat((is_first[:, :1] | (length == 0)[:, None], is_first[:, 1:]), 1)
             x, is_first = torch.cat((given, x), 1), torch.cat((self._begins(length), goes_on), 1)
         angles, mask = self._angles_and_mask(is_first)
-        y = self.embed(x)
+        y = self._embedded(x)
         for block in self._blocks():
             y = block(y, mask, angles)
         features: Tensor = self.norm(y[:, -steps:])
         return features
+
+    def _embedded(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.embed(encoded(self.encoder, x))
+        return tokens
 
     def _begins(self, length: Tensor) -> Tensor:
         """Whether an input of a beginning is its oldest, bool [B, context]; what stands before is no input."""

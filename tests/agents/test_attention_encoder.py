@@ -1,0 +1,121 @@
+"""`--agent.encoder attention`: what becomes a token, that order and absence do not matter, and agents that use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import rlkit
+from rlkit.agents.observations import token_parts
+from rlkit.data.flatten import ObservationFlattener
+from rlkit.errors import UnsupportedTaskError
+from rlkit.nn.attention_encoder import AttentionEncoder, Part
+from rlkit.nn.cores import EncoderCore, RecurrentCore, TransformerCore
+
+ENV = "rlkit/NearestMatch-v0"
+
+
+def encoder(space: gym.Space[Any], layers: int = 2) -> AttentionEncoder:
+    generator = torch.Generator().manual_seed(0)
+    return AttentionEncoder(token_parts(space), 16, layers=layers, heads=4, generator=generator)
+
+
+def entities() -> spaces.Dict:
+    return spaces.Dict(
+        mask=spaces.MultiBinary(5),
+        own=spaces.Box(-1, 1, (2,)),
+        things=spaces.Box(-1, 1, (5, 3)),
+        kind=spaces.Discrete(4),
+    )
+
+
+def observations(rows: int = 4) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    return {
+        "kind": rng.integers(4, size=rows),
+        "mask": np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]])[:rows],
+        "own": rng.standard_normal((rows, 2)).astype(np.float32),
+        "things": rng.standard_normal((rows, 5, 3)).astype(np.float32),
+    }
+
+
+def test_parts_of_a_dict() -> None:
+    assert token_parts(entities()) == (Part(5, 1, 2), Part(7, 5, 3, mask_start=0), Part(22, 1, 4))
+    named = spaces.Dict(
+        a=spaces.Box(-1, 1, (2, 3)),
+        a_mask=spaces.MultiBinary(2),
+        b=spaces.Box(-1, 1, (2, 3)),
+        mask=spaces.MultiBinary(7),
+    )
+    assert token_parts(named) == (Part(0, 2, 3, mask_start=6), Part(8, 2, 3), Part(14, 1, 7))
+
+
+def test_a_picture_becomes_patches() -> None:
+    space = spaces.Box(0, 255, (32, 48, 3), np.uint8)
+    assert token_parts(space) == (Part(0, 1, 32 * 48 * 3, picture=(32, 48, 3)),)
+    network = encoder(space)
+    assert network.kinds[0].shape == (8 * 12, 16)
+    flat = torch.rand(2, 32 * 48 * 3)
+    moved = flat.view(2, 32, 48, 3).flip(2).flatten(1)
+    assert network(flat).shape == (2, 16)
+    assert not torch.allclose(network(moved), network(flat))
+
+
+def test_the_order_of_entities_and_those_that_are_missing_do_not_matter() -> None:
+    space, obs = entities(), observations()
+    network, flatten = encoder(space), ObservationFlattener(space)
+    with torch.no_grad():
+        features = network(torch.from_numpy(flatten(obs)))
+        order = np.array([4, 2, 0, 1, 3])
+        shuffled = {**obs, "things": obs["things"][:, order], "mask": obs["mask"][:, order]}
+        torch.testing.assert_close(network(torch.from_numpy(flatten(shuffled))), features, rtol=0, atol=1e-5)
+        loud = {**obs, "things": np.where(obs["mask"][..., None] == 1, obs["things"], np.float32(1e4))}
+        assert torch.equal(network(torch.from_numpy(flatten(loud))), features)
+        other = {**obs, "own": obs["own"] + 1}
+        assert not torch.allclose(network(torch.from_numpy(flatten(other))), features)
+    assert bool(features.isfinite().all())
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-1, 1, (4,)), spaces.Discrete(3), spaces.Dict(a=spaces.Box(-1, 1, (4,)))])
+def test_one_token_alone_is_refused(space: gym.Space[Any]) -> None:
+    with pytest.raises(UnsupportedTaskError, match=r"several parts .* use --agent.encoder mlp"):
+        token_parts(space)
+
+
+CORES = {"none": EncoderCore, "gru": RecurrentCore, "transformer": TransformerCore}
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce"])
+def test_agents_train_resume_and_act_with_it(name: str, core: str, tmp_path: Any) -> None:
+    options: dict[str, Any] = {
+        "encoder": "attention", "encoder_width": 8, "encoder_heads": 2, "core": core, "core_width": 8, "core_heads": 2,
+        "core_context": 4, **{"ppo": {"n_steps": 8, "batch_size": 8}, "a2c": {}, "reinforce": {"episodes": 2}}[name],
+    }  # fmt: skip
+    train: dict[str, Any] = {"agent_config": options, "num_envs": 2, "preset": "none", "eval_every": 0}
+    whole = rlkit.train(name, ENV, total_steps=96, run_dir=tmp_path / "whole", **train)
+    rlkit.train(name, ENV, total_steps=44, run_dir=tmp_path / "part", **train)
+    again = rlkit.resume(tmp_path / "part", total_steps=96)
+    network = whole.agent.actor.network
+    assert torch.equal(network.flat, again.agent.actor.network.flat)
+    assert isinstance(network.core, CORES[core])
+    assert isinstance(network.core.encoder, AttentionEncoder)
+    observation, _ = gym.make(ENV).reset(seed=0)
+    assert rlkit.load(whole.run_dir).predict(observation) in range(8)
+
+
+def test_steps_apart_are_shuffled_by_themselves(tmp_path: Any) -> None:
+    """Without memory a minibatch is of single steps, as with perceptrons."""
+    result = rlkit.train(
+        "ppo", ENV, total_steps=64, run_dir=tmp_path / "run", preset="none", eval_every=0, num_envs=2,
+        agent_config={"encoder": "attention", "encoder_width": 8, "encoder_heads": 2, "n_steps": 24, "batch_size": 7},
+    )  # fmt: skip
+    actor, rollout = result.agent.actor, result.agent.rollout
+    batch = actor.batch(rollout, 0.9, 0.9)
+    assert batch.obs.shape[:2] == (2 * len(rollout), 1)
+    assert [len(part) for part in actor.minibatches(batch, 7, np.random.default_rng(0))][:2] == [7, 7]
