@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import rlkit
 from rlkit.cli.main import main
-from rlkit.cli.value_pictures import blackjack_figure, grid_figure, line_figure, png_of
+from rlkit.cli.pictures import png_of
+from rlkit.cli.value_pictures import blackjack_figure, grid_figure, line_figure
 from rlkit.envs.classic_tables import CarRental
 from rlkit.envs.grid_world import GridWorld
 from rlkit.envs.grids import GridView, grid_view

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,13 @@ import numpy as np
 from gymnasium.envs.toy_text.blackjack import BlackjackEnv
 
 from rlkit.api import load
-from rlkit.cli.value_pictures import blackjack_figure, grid_figure, line_figure, png_of, save
+from rlkit.cli.pictures import keep, png_of
+from rlkit.cli.value_pictures import blackjack_figure, grid_figure, line_figure
 from rlkit.envs.grids import grid_view, has_own_spaces
 from rlkit.envs.mazes import ChangingMaze
 from rlkit.envs.models import finite_model
 from rlkit.envs.vector import SerialVectorEnv
-from rlkit.errors import ModelError, RunLockedError
-from rlkit.logs import write_image
+from rlkit.errors import ModelError
 from rlkit.mdp import FiniteMDP, Floats64, Integers
 from rlkit.policy import Policy
 from rlkit.registry import agent_class
@@ -27,7 +26,6 @@ from rlkit.tabular.truth import Truth, ValueTable, reachable_states
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOG = logging.getLogger(__name__)
 _SOLVABLE = 2000  # states of a model whose true values are worth the wait for a picture
 TAG = "values"
 """The picture's name in TensorBoard."""
@@ -48,14 +46,7 @@ def draw_values(folder: RunFolder, title: str, output: Path) -> bool:
         picture = png_of(_figure(policy, envs, table, title))
     finally:
         envs.close()
-    save(picture, output)
-    try:
-        with folder.locked():
-            write_image(folder.path, TAG, policy.step, *picture)
-    except RunLockedError:
-        _LOG.warning("%s is being trained; its TensorBoard gets the picture when you plot it again later", folder.path)
-    except OSError as error:
-        _LOG.warning("the picture is not in TensorBoard: cannot write to %s (%s)", folder.path, error.strerror)
+    keep(picture, output, folder, TAG, policy.step)
     return True
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rlkit.cli.pictures import new_figure
 from rlkit.envs.grids import GridView
-from rlkit.errors import MissingExtraError
 from rlkit.mdp import Floats64, Integers
 
 if TYPE_CHECKING:
@@ -23,38 +21,6 @@ _MAP = "viridis"  # readable by the colour-blind, and in grey
 _BLUE, _ORANGE, _INK, _WALL, _ENDED = "#1f6feb", "#d1570a", "#1c2430", "#39414d", "#ffffff"
 _HIT, _STICK = "#cfe0f5", "#f6d3b4"
 _SUMS, _CARDS = slice(12, 22), slice(1, 11)  # what figures 5.1 and 5.2 of Sutton and Barto (2018) show
-
-
-class Png(NamedTuple):
-    """A picture's bytes, and its size in pixels."""
-
-    data: bytes
-    width: int
-    height: int
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches. Raises MissingExtraError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("plot", "rlkit plot") from error
-    return Figure(figsize=(width, height), dpi=110, layout="constrained")
-
-
-def png_of(figure: Figure) -> Png:
-    """The figure as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas, buffer = FigureCanvasAgg(figure), BytesIO()
-    canvas.print_figure(buffer, format="png")
-    return Png(buffer.getvalue(), *canvas.get_width_height())
-
-
-def save(picture: Png, output: Path) -> None:
-    """Write the picture, and the folder it goes to."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(picture.data)
 
 
 def grid_figure(values: Floats64, view: GridView, actions: Integers | None, title: str) -> Figure:
