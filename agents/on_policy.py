@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -210,6 +210,10 @@ class PolicyActor(ABC, Generic[RolloutT, BatchT]):
     def load_training_state(self, state: State) -> None:
         """Restore `training_state`."""
 
+    def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
+        """See `OnPolicyAgent`."""
+        return {}
+
     def _on_device(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
@@ -326,6 +330,14 @@ class OnPolicyAgent:
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """Actions drawn from the policy, or its most probable ones."""
         return self.actor.act(obs, carry, explore=explore, rng=rng, action_mask=action_mask)
+
+    def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
+        """What the policy attends to at each of T steps, from their observations [1, *O]; empty if to nothing.
+
+        Weights [T, T] by layer and head, of a step's attention to earlier ones; [T, tokens] by head, to the parts of
+        the observation.
+        """
+        return self.actor.attention_maps(episode)
 
     def policy_state(self) -> State:
         """The policy's weights."""

@@ -7,7 +7,7 @@ the inputs of its context; a recurrent state that older weights made is kept unt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -124,6 +124,12 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
             sequences, flat(batch.action), flat(batch.log_prob), flat(batch.advantage), flat(batch.target),
             flat(batch.value), None if batch.action_mask is None else flat(batch.action_mask),
         )  # fmt: skip
+
+    @torch.inference_mode()
+    def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
+        """Of the core."""
+        x = self._on_device(np.concatenate([self._prepare.array(obs) for obs in episode]))
+        return {name: weights.cpu().numpy() for name, weights in self.network.core.attention_maps(x).items()}
 
     def policy_state(self) -> State:
         """Weights of core and policy, log stds."""

@@ -110,6 +110,11 @@ class CrossAttention(nn.Module):
         tokens: Tensor = self.merge(attention(q, k, v, mask).transpose(1, 2).flatten(2))
         return tokens
 
+    def weights(self, x: Tensor, context: Tensor, mask: AttentionMask = EVERYTHING) -> Tensor:
+        """Weights [B, H, T, S] that `forward` makes."""
+        k, v = (self._split(part) for part in self.key_value(context).chunk(2, -1))
+        return attention_weights(self._split(self.query(x)), k, v, mask)[1]
+
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, self.head_size).transpose(1, 2)
 
@@ -179,6 +184,10 @@ class Block(nn.Module):
         y, k, v = self.attention.with_keys(self.attention_norm(x), mask, angles)
         return self._perceptron(self._added(x, y, self.attention_gate, None), None, None, None), k, v
 
+    def weights(self, x: Tensor, mask: AttentionMask, angles: Tensor | None) -> Tensor:
+        """Weights [B, H, T, T] of its attention in `forward`."""
+        return self.attention.weights(self.attention_norm(x), mask, angles)
+
     def step(self, x: Tensor, cache: KVCache, layer: int, angles: Tensor | None = None) -> Tensor:
         """One token of each row, [B, 1, width], with a cache."""
         y = self.attention.step(self.attention_norm(x), cache, layer, angles)
@@ -215,6 +224,10 @@ class AttentionPool(nn.Module):
         """Vectors [B, queries · width] of tokens [B, S, width]."""
         asked: Tensor = self.attention(self.queries.expand(len(x), -1, -1), x, mask)
         return asked.flatten(1)
+
+    def weights(self, x: Tensor, mask: AttentionMask = EVERYTHING) -> Tensor:
+        """Weights [B, H, queries, S] that `forward` makes."""
+        return self.attention.weights(self.queries.expand(len(x), -1, -1), x, mask)
 
 
 def modulate(x: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:

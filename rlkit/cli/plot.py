@@ -1,4 +1,4 @@
-"""`rlkit plot`: learning curves of one or several runs as a PNG, and the values of a tabular run."""
+"""`rlkit plot`: learning curves of runs as a PNG, the values of a tabular run, what a policy attends to."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rlkit.runs import RunFolder, open_run
 Points: TypeAlias = list[tuple[int, float]]
 _LABELS = {"rollout/ep_rew_mean": "training, mean of 100 episodes", "eval/mean_reward": "evaluation, no exploration"}
 DEFAULT_METRICS = ("rollout/ep_rew_mean", "eval/mean_reward")
+DEFAULT_OUTPUT = Path("curve.png")
 _LOG = logging.getLogger(__name__)
 _COLOURS = ("#1f6feb", "#d1570a")
 
@@ -27,12 +28,14 @@ class PlotOptions:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run folders; several are seeds of the same run"""
-    output: Path = Path("curve.png")
+    output: Path = DEFAULT_OUTPUT
     """the picture of the curves to write"""
     values: Path | None = None
     """the picture of a tabular run's values; by default values.png beside the other"""
     metrics: tuple[str, ...] = DEFAULT_METRICS
     """keys of metrics.jsonl"""
+    attention: bool = False
+    """draw instead what the policy of a run attends to over an evaluation episode, by default into attention.png"""
 
 
 def run(arguments: list[str]) -> int:
@@ -41,6 +44,8 @@ def run(arguments: list[str]) -> int:
     if not options.runs:
         raise UsageError("which run? Give one or several run folders: rlkit plot RUN")
     folders = [open_run(path) for path in options.runs]
+    if options.attention:
+        return _attention(folders, options.output)
     curves = {metric: [_points(folder, metric) for folder in folders] for metric in options.metrics}
     has_curve = any(points for lines in curves.values() for points in lines)
     if has_curve:
@@ -52,6 +57,17 @@ def run(arguments: list[str]) -> int:
         print(values)
     elif not has_curve:
         raise UsageError(f"none of {', '.join(options.metrics)} stands in the runs' metrics.jsonl yet")
+    return 0
+
+
+def _attention(folders: Sequence[RunFolder], output: Path) -> int:
+    from rlkit.cli.plot_attention import draw_attention
+
+    if len(folders) > 1:
+        raise UsageError(f"--attention draws one run, these are {len(folders)}")
+    target = Path("attention.png") if output == DEFAULT_OUTPUT else output
+    draw_attention(folders[0], _title(folders), target)
+    print(target)
     return 0
 
 

@@ -6,7 +6,7 @@ not matter (Lee et al. 2019, https://arxiv.org/abs/1810.00825; Zambaldi et al. 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +70,19 @@ class AttentionEncoder(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features of each row."""
+        tokens, mask, _ = self._attended(obs)
+        features: Tensor = self.norm(self.pool(tokens, mask))
+        return features
+
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """How much each head of the last query takes of each token, [B, tokens], in the order of the columns."""
+        tokens, mask, order = self._attended(x)
+        found = self.pool.weights(tokens, mask)[:, :, 0]
+        found = torch.zeros_like(found).scatter(2, order[:, None].expand_as(found), found)
+        return {f"parts, head {head}": of_head for head, of_head in enumerate(found.unbind(1), 1)}
+
+    def _attended(self, obs: Tensor) -> tuple[Tensor, AttentionMask, Tensor]:
+        """Tokens after all blocks, those that are there first, which are there, and which is which."""
         tokens = torch.cat(
             [
                 _tokens(part, embed, obs) + kind
@@ -77,20 +90,15 @@ class AttentionEncoder(nn.Module):
             ],
             1,
         )
-        tokens, mask = self._sorted(tokens, obs)
+        mask, order = EVERYTHING, torch.arange(tokens.shape[1], device=obs.device).expand(len(obs), -1)
+        if any(part.mask_start is not None for part in self.parts):
+            present = torch.cat([_present(part, obs) for part in self.parts], 1)
+            order = (~present).to(torch.uint8).argsort(dim=1, stable=True)
+            tokens = tokens.gather(1, order[..., None].expand_as(tokens))
+            mask = AttentionMask(key_length=present.sum(1))
         for block in self.blocks:
             tokens = block(tokens, mask)
-        features: Tensor = self.norm(self.pool(tokens, mask))
-        return features
-
-    def _sorted(self, tokens: Tensor, obs: Tensor) -> tuple[Tensor, AttentionMask]:
-        """Those that are there first: then one number tells which they are."""
-        if all(part.mask_start is None for part in self.parts):
-            return tokens, EVERYTHING
-        present = torch.cat([_present(part, obs) for part in self.parts], 1)
-        order = (~present).to(torch.uint8).argsort(dim=1, stable=True)
-        tokens = tokens.gather(1, order[..., None].expand_as(tokens))
-        return tokens, AttentionMask(key_length=present.sum(1))
+        return tokens, mask, order
 
 
 def _embedding(part: Part, width: int) -> nn.Module:

@@ -6,6 +6,7 @@ anywhere (learning). Both give the same numbers, whatever the order of resets: `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -42,6 +43,9 @@ class Core(Protocol):
     def refreshed(self, memory: Memory) -> Memory:
         """The memory as the present weights would have made it, as far as that can be told."""
 
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Weights [T, ...] of what the steps [T, D] of one episode attend to, by name; empty if to nothing."""
+
     def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
         """Features [B, T, size] after features [B, T, D] of T steps.
 
@@ -51,12 +55,15 @@ class Core(Protocol):
 
 
 class Encoder(Protocol):
-    """Features of each row by itself, such as `AttentionEncoder` or `ConvolutionEncoder`."""
+    """Features of each row by itself, such as `AttentionEncoder`."""
 
     feature_size: int
 
     def __call__(self, x: Tensor) -> Tensor:
         """Features [B, feature_size] of rows [B, D]."""
+
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """As of a core, for rows [T, D]."""
 
 
 def encoded(encoder: Encoder | None, x: Tensor) -> Tensor:
@@ -92,6 +99,10 @@ class EncoderCore(nn.Module):
     def refreshed(self, memory: Memory) -> Memory:
         """Nothing."""
         return memory
+
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """The encoder's."""
+        return self.encoder.attention_maps(x)
 
     def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
         """What the encoder gives of every step."""
@@ -146,6 +157,10 @@ class RecurrentCore(nn.Module):
     def refreshed(self, memory: Memory) -> Memory:
         """The same state: what older weights made of the episode so far is kept, in acting and in learning alike."""
         return memory
+
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """The encoder's."""
+        return {} if self.encoder is None else self.encoder.attention_maps(x)
 
     def unroll(self, x: Tensor, is_first: Tensor, beginning: Memory | None = None) -> Tensor:
         """All episodes of all rows side by side, as many steps as the longest has."""
@@ -302,6 +317,17 @@ class TransformerCore(nn.Module):
             y = block(y, mask, angles)
         features: Tensor = self.norm(y[:, -steps:])
         return features
+
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Weights [T, T] of each layer and head, then the encoder's."""
+        angles, mask = self._angles_and_mask(torch.zeros(1, len(x), dtype=torch.bool, device=x.device))
+        y = self._embedded(x[None])
+        maps: dict[str, Tensor] = {}
+        for layer, block in enumerate(self._blocks(), 1):
+            weights = block.weights(y, mask, angles)[0]
+            maps |= {f"layer {layer}, head {head}": of_head for head, of_head in enumerate(weights, 1)}
+            y = block(y, mask, angles)
+        return maps if self.encoder is None else maps | dict(self.encoder.attention_maps(x))
 
     def _embedded(self, x: Tensor) -> Tensor:
         tokens: Tensor = self.embed(encoded(self.encoder, x))
