@@ -102,10 +102,11 @@ class A2C(OnPolicyAgent):
     def learn(self, batch: RolloutBatch) -> Metrics:
         """Exactly one update of both networks."""
         metrics, gradient = self.losses_and_gradient(self.actor.tensors(batch))
-        if self.config.max_grad_norm is not None:
-            clip_norm(gradient, self.config.max_grad_norm)
-        self.optimizer.step(gradient)
-        self.actor.learned()
+        if self.actor.unscale_(gradient):
+            if self.config.max_grad_norm is not None:
+                clip_norm(gradient, self.config.max_grad_norm)
+            self.optimizer.step(gradient)
+            self.actor.learned()
         return metrics
 
     @torch.inference_mode()

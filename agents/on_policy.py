@@ -18,9 +18,11 @@ from rlkit.agents.observations import ObservationTensors, without_mask
 from rlkit.config import AgentConfig
 from rlkit.data.replay import require_rows
 from rlkit.data.rollout import Rollout, RolloutBatch, minibatches
+from rlkit.errors import UsageError
 from rlkit.nn.action_heads import HeadTrace, action_head, action_head_reason
 from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.mlp import Activation
+from rlkit.nn.precision import PrecisionName
 from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import gae
 from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
@@ -59,6 +61,8 @@ class PolicyConfig(AgentConfig):
     """its blocks"""
     encoder_heads: int = Field(4, ge=1)
     """heads of each block, a divisor of the width"""
+    precision: PrecisionName = "fp32"
+    """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""
     core: CoreName = "none"
     """memory of what was seen before, which both networks then stand on"""
     core_width: int = Field(64, ge=1)
@@ -169,6 +173,10 @@ class PolicyActor(ABC, Generic[RolloutT, BatchT]):
             prepare(step.obs), extras[RAW_ACTION], extras[LOG_PROB], step.reward,
             prepare(step.next_obs), step.terminated, step.truncated, mask,
         )  # fmt: skip
+
+    def unscale_(self, gradient: Tensor) -> bool:
+        """Bring a gradient to its size, in place; False where it is not finite and no update is to be made."""
+        return True
 
     def learned(self) -> None:
         """The weights have changed."""
@@ -301,6 +309,11 @@ class OnPolicyActor(PolicyActor[Rollout, RolloutBatch]):
 def policy_actor(config: PolicyConfig, task: Task) -> PolicyActor[Any, Any]:
     """The actor for these options: with a core or an encoder, or without."""
     if config.core == "none" and config.encoder == "mlp":
+        if config.precision != "fp32":
+            raise UsageError(
+                f"agent.precision is {config.precision}: perceptrons learn in fp32; it is for --agent.core and "
+                "--agent.encoder attention"
+            )
         return OnPolicyActor(config, task)
     from rlkit.agents.sequence_policy import SequenceActor
 

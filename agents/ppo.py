@@ -128,7 +128,7 @@ class PPO(OnPolicyAgent):
             losses, gradient = self.losses_and_gradient(self.actor.tensors(batch))
         else:
             losses, gradient = self._compiled.losses_and_gradient(batch, self._weights())
-        if not self._moved_too_far(losses.approximate_kl):
+        if not self._moved_too_far(losses.approximate_kl) and self.actor.unscale_(gradient):
             if self.config.max_grad_norm is not None:
                 clip_norm(gradient, self.config.max_grad_norm)
             self.optimizer.step(gradient)

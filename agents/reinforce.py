@@ -111,10 +111,11 @@ class REINFORCE(OnPolicyAgent):
     def learn(self, batch: RolloutBatch) -> Metrics:
         """Exactly one update of the policy, and of the baseline where there is one."""
         metrics, gradient = self.losses_and_gradient(self.actor.tensors(batch))
-        if self.config.max_grad_norm is not None:
-            clip_norm(gradient, self.config.max_grad_norm)
-        self.optimizer.step(gradient)
-        self.actor.learned()
+        if self.actor.unscale_(gradient):
+            if self.config.max_grad_norm is not None:
+                clip_norm(gradient, self.config.max_grad_norm)
+            self.optimizer.step(gradient)
+            self.actor.learned()
         return metrics
 
     @torch.inference_mode()

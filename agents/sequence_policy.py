@@ -21,6 +21,7 @@ from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConf
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
 from rlkit.nn.attention_encoder import AttentionEncoder
 from rlkit.nn.cores import Core, EncoderCore, Memory, RecurrentCore, TransformerCore
+from rlkit.nn.precision import Precision
 from rlkit.nn.recurrent_actor_critic import RecurrentActorCritic, Sequences
 from rlkit.ops.advantages import gae
 from rlkit.types import Array, Bools, Carry, Floats, Obs, State, Task, Transition
@@ -44,7 +45,7 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         core = core_of(config, task.observation_space, self.obs_size, weights)
         self.network = RecurrentActorCritic(
             core, config.hidden, self.head, activation=config.activation, log_std=config.initial_log_std,
-            generator=weights, device=self.device,
+            generator=weights, precision=Precision(config.precision, self.device), device=self.device,
         )  # fmt: skip
         self.remembers = config.core != "none"
         self.updates = 0
@@ -87,6 +88,10 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         """After an update: the next rollout goes on from what is remembered now."""
         assert self._newest is not None
         rollout.begin_with(self.network.core.beginning(self._newest))
+
+    def unscale_(self, gradient: Tensor) -> bool:
+        """See `PolicyActor`."""
+        return self.network.precision.unscale_(gradient)
 
     def learned(self) -> None:
         """Keys and values made so far are of older weights."""
@@ -141,14 +146,19 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
             self.network.flat[: self.network.policy_size].copy_(state["policy"])
 
     def training_state(self) -> State:
-        """Weights of the value, and how many updates there were."""
-        return {"value": self.network.flat[self.network.policy_size :], "updates": self.updates}
+        """Weights of the value, how many updates there were, and the scale of gradients."""
+        return {
+            "value": self.network.flat[self.network.policy_size :],
+            "updates": self.updates,
+            "precision": self.network.precision.state(),
+        }
 
     def load_training_state(self, state: State) -> None:
         """Restore `training_state`."""
         with torch.no_grad():
             self.network.flat[self.network.policy_size :].copy_(state["value"])
         self.updates = state["updates"]
+        self.network.precision.load_state(state["precision"])
 
 
 def core_of(config: PolicyConfig, space: gymnasium.Space[Any], inputs: int, weights: torch.Generator) -> Core:

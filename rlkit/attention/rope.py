@@ -30,14 +30,14 @@ def axial_angles(rows: Tensor, columns: Tensor, size: int, base: float = 100.0) 
 
 
 def rotated(x: Tensor, angles: Tensor) -> Tensor:
-    """Vectors [..., D] turned by angles [..., D / 2]; number i and number i + D / 2 are a pair.
+    """Vectors [..., D] turned by angles [..., D / 2], in float32 at least; number i and number i + D / 2 are a pair.
 
     >>> rotated(torch.tensor([1.0, 0.0]), torch.tensor([torch.pi / 2])).round().tolist()
     [-0.0, 1.0]
     """
-    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1)
+    cosine, sine = angles.cos(), angles.sin()
+    a, b = x.to(torch.promote_types(x.dtype, angles.dtype)).chunk(2, -1)
+    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1).to(x.dtype)
 
 
 def episode_positions(is_first: Tensor, begin: Tensor | None = None) -> Tensor:

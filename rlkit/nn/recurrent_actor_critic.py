@@ -15,6 +15,7 @@ from rlkit.nn.actor_critic import POLICY_GAIN
 from rlkit.nn.cores import Core, Memory
 from rlkit.nn.flat import flatten_parameters
 from rlkit.nn.mlp import MLP, Activation
+from rlkit.nn.precision import Precision
 from rlkit.types import Array, Bools, Floats
 
 
@@ -42,9 +43,11 @@ class RecurrentActorCritic(nn.Module):
         activation: Activation,
         log_std: float,
         generator: torch.Generator,
+        precision: Precision,
         device: torch.device,
     ) -> None:
         super().__init__()
+        self.precision = precision
         assert isinstance(core, nn.Module)
         self.head, self.core = head, core
         self.policy = MLP(
@@ -83,7 +86,8 @@ class RecurrentActorCritic(nn.Module):
             # what was made under inference mode takes no part in a gradient, a copy of it does
             obs, is_first, beginning = sequences
             began = None if beginning is None else tuple(part.clone() for part in beginning)
-            features = self.core.unroll(obs.clone(), is_first.clone(), began).flatten(0, 1)
+            with self.precision.products():
+                features = self.core.unroll(obs.clone(), is_first.clone(), began).flatten(0, 1).float()
             outputs, value = self.policy(features), self.value(features)[:, 0]
         distribution = self.head.trace(outputs.detach(), self.log_std.detach(), raw, mask)
         return RecurrentTrace(self, outputs, value, distribution)
@@ -104,7 +108,7 @@ class RecurrentTrace:
         return self.live_value.detach()
 
     def gradient(self, by_log_prob: Tensor, by_entropy: float, by_value: Tensor) -> Tensor:
-        """As `ActorCriticTrace.gradient`, in the layout of `RecurrentActorCritic.flat`."""
+        """As `ActorCriticTrace.gradient`, in the layout of `RecurrentActorCritic.flat`, times the precision's scale."""
         by_outputs, by_log_std = self.distribution.gradient(by_log_prob, by_entropy)
         network = self.network
         by_core_and_policy = [*network.core.parameters(), network.policy.flat]
@@ -112,7 +116,7 @@ class RecurrentTrace:
             gradients = torch.autograd.grad(
                 [self.outputs, self.live_value],
                 [*by_core_and_policy, network.value.flat],
-                [by_outputs.clone(), by_value.clone()],
+                [network.precision.scaled(by_outputs.clone()), network.precision.scaled(by_value.clone())],
             )
         *first, by_value_weights = (gradient.reshape(-1) for gradient in gradients)
-        return torch.cat((*first, by_log_std, by_value_weights))
+        return torch.cat((*first, network.precision.scaled(by_log_std), by_value_weights))
