@@ -92,6 +92,9 @@ ONLY = {
 }
 """Module or row -> all the third-party names it may import."""
 
+OPTIONAL = {"rlkit.attention.kernels": {"triton"}, "rlkit.attention.decode": {"triton"}}
+"""Module -> what it imports though no run needs it; so nothing else imports such a module outside a function."""
+
 NEVER = {"envs": {"torch"}, "tabular": {"torch"}, "linear": {"torch"}}
 INSIDE_FUNCTIONS = {"base": {"torch"}, "data": {"torch"}}
 ATTENTION_CALLS = {
@@ -161,7 +164,8 @@ def imports_of(tree: ast.Module, module: str, is_package: bool, known: set[str])
     return visit(tree, False, False)
 
 
-def first_party_fault(module: str, row: str, target: str) -> str | None:
+def first_party_fault(module: str, row: str, found: Import) -> str | None:
+    target = found.target
     target_row = row_of(target)
     if target_row is None:
         return f"imports {target}, which is in no row of the floor table"
@@ -169,6 +173,8 @@ def first_party_fault(module: str, row: str, target: str) -> str | None:
         return f"imports {target}; it may import the standard library only"
     if target_row not in {row, "base"} | MAY_IMPORT[row]:
         return f"imports {target}: row {row!r} may not import row {target_row!r}"
+    if target in OPTIONAL and module not in OPTIONAL and not (found.in_function or found.for_typing):
+        return f"imports {target} outside a function, which needs {', '.join(sorted(OPTIONAL[target]))}"
     return None
 
 
@@ -185,7 +191,7 @@ def third_party_fault(module: str, row: str, found: Import) -> str | None:
         return None
     if top in INSIDE_FUNCTIONS.get(row, ()):
         return f"imports {top} outside a function"
-    if top not in core_dependencies():
+    if top not in core_dependencies() | OPTIONAL.get(module, set()):
         return f"imports {top} outside a function, and it is no core dependency"
     return None
 
@@ -204,7 +210,7 @@ def faults(root: Path) -> list[str]:
             if top in source_tree.PACKAGES and top != "rlkit":
                 fault: str | None = f"imports {item.target}; inside the package its name is rlkit.{item.target}"
             elif top == "rlkit":
-                fault = first_party_fault(module, row, item.target)
+                fault = first_party_fault(module, row, item)
             else:
                 fault = third_party_fault(module, row, item)
             if fault:
@@ -257,6 +263,14 @@ def test_the_table_lists_each_row_below_the_rows_that_import_it() -> None:
         ("rlkit/tabular/engine.py", "def f():\n    import torch", "never does"),
         ("rlkit/ops/td.py", "from rlkit.nn import mlp", "may not import row 'nn'"),
         ("rlkit/errors.py", "import numpy", "may import []"),
+        ("rlkit/attention/kernels.py", "import triton", None),
+        ("rlkit/attention/mask.py", "import triton", "no core dependency"),
+        ("rlkit/attention/mask.py", "def f():\n    from rlkit.attention import kernels", None),
+        (
+            "rlkit/attention/mask.py",
+            "from rlkit.attention.kernels import dot",
+            "outside a function, which needs triton",
+        ),
         ("rlkit/errors.py", "from rlkit.types import Array", "standard library only"),
         ("rlkit/types.py", "import gymnasium", "may import"),
         ("rlkit/types.py", "from gymnasium import spaces", None),
@@ -265,7 +279,8 @@ def test_the_table_lists_each_row_below_the_rows_that_import_it() -> None:
     ],
 )
 def test_a_wrong_import_is_found(tmp_path: Path, file: str, code: str, expected: str | None) -> None:
-    for name in ("rlkit/__init__.py", "rlkit/loop.py", "envs/__init__.py", "envs/grid.py", "agents/__init__.py", file):
+    others = ("rlkit/__init__.py", "rlkit/loop.py", "rlkit/attention/kernels.py", "envs/__init__.py", "envs/grid.py")
+    for name in (*others, "agents/__init__.py", file):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
         (tmp_path / name).parent.joinpath("__init__.py").touch()

@@ -87,7 +87,12 @@ def test_every_requirement_is_pinned_to_a_version_it_allows() -> None:
 
 
 def test_pins_bring_no_gpu_libraries() -> None:
-    assert not [name for name in pins() if re.search("nvidia|cuda|triton|torchvision", name)]
+    assert not [name for name in pins() if re.search("nvidia|cuda|torchvision", name)]
+
+
+def test_triton_comes_with_its_extra_alone() -> None:
+    wanting = [extra for extra, lines in PROJECT["optional-dependencies"].items() if "triton" in " ".join(lines)]
+    assert wanting == ["triton"]
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
