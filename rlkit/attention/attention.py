@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -72,7 +74,12 @@ def attention(
     low, high = mask.intervals(queries, keys, q.device)
     if choice.backend == "gathered":
         return gathered_attention(q, k, v, low, high, scale, stretch(low, high, keys))
-    out, log_sum = tiled_attention(q, k, v, low, high, scale)
+    if choice.backend == "tiled":
+        out, log_sum = tiled_attention(q, k, v, low, high, scale)
+    else:
+        from rlkit.attention.kernels import interval_attention
+
+        out, log_sum = interval_attention(q, k, v, low, high, scale)
     return out if sink is None else _beside_sink(out, log_sum, sink)
 
 
@@ -94,8 +101,9 @@ def _choice(q: Tensor, k: Tensor, mask: AttentionMask, sink: Tensor | None, drop
         tiles = math.ceil(queries / ROWS)
         share = tiles * ROWS * stretch(*mask.intervals(queries, keys), keys) / (queries * keys)
     situation = Situation(
-        q.device.type, q.dtype, q.shape[-1], queries, keys, hidden, share, sink is not None, dropout > 0
-    )
+        q.device.type, q.dtype, q.shape[-1], queries, keys, hidden, share, sink is not None, dropout > 0,
+        has_triton=_has_triton(q),
+    )  # fmt: skip
     return choose_backend(situation) if backend == "auto" else asked_for(backend, situation)
 
 
@@ -104,6 +112,11 @@ def _hidden(mask: AttentionMask, queries: int, keys: int) -> Hidden:
         return "nothing"
     is_square = queries == keys and mask.offset == 0
     return "later" if mask.causal and mask.window is None and mask.rows is None and is_square else "intervals"
+
+
+def _has_triton(q: Tensor) -> bool:
+    """Whether the kernels can run where this tensor is: on CUDA, or anywhere in Triton's interpreter."""
+    return (q.is_cuda or "TRITON_INTERPRET" in os.environ) and find_spec("triton") is not None
 
 
 def _repeatable(q: Tensor) -> AbstractContextManager[None]:

@@ -12,7 +12,8 @@ from rlkit.errors import UsageError
 Backend: TypeAlias = Literal["explicit", "sdpa", "gathered", "tiled", "triton"]
 Hidden: TypeAlias = Literal["nothing", "later", "intervals"]
 
-TRITON_HEADS = (16, 32, 64, 128)
+TRITON_HEADS = range(16, 129, 16)
+"""Sizes of a head that the kernels take."""
 _TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 _FEW_LOGITS = 64 * 64
 _WORTH_GATHERING = 0.5
@@ -108,7 +109,7 @@ def refusal(backend: Backend, situation: Situation) -> str | None:
         if situation.dtype not in _TRITON_TYPES:
             return f"it takes float32, float16 and bfloat16, not {str(situation.dtype).removeprefix('torch.')}"
         if situation.head_size not in TRITON_HEADS:
-            return f"it takes heads of {', '.join(map(str, TRITON_HEADS))}, not {situation.head_size}"
+            return f"it takes heads of multiples of 16 up to 128, not of {situation.head_size}"
     return None
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlkit.attention.attention import attention
 from rlkit.attention.mask import AttentionMask
 from rlkit.attention.reference import attention_reference
 from rlkit.errors import UsageError
@@ -318,3 +319,13 @@ def test_the_operator_compiles_into_one_graph() -> None:
         strict=True,
     ):
         assert error(x, y) < 1e-6
+
+
+@pytest.mark.parametrize("sink", [None, [0.3, -1.0, 2.0, 0.0]])
+def test_the_operation_takes_the_kernels_by_name(sink: list[float] | None) -> None:
+    mask, queries, keys = CASES["episodes"]
+    q, k, v = inputs(queries, keys)
+    logits = None if sink is None else torch.tensor(sink, device=DEVICE)
+    out = attention(q, k, v, mask, sink=logits, backend="triton").detach()
+    wanted = attention_reference(q, k, v, mask, sink=logits)[0].detach()
+    assert error(out, wanted) < WORST[torch.float32]
