@@ -71,12 +71,18 @@ def sb3_dqn(task: LearningTask, env: gym.Env[Any, Any], seed: int) -> Any:
 
 
 def sb3_ppo(task: LearningTask, env: Any, seed: int) -> Any:
-    """stable-baselines3's PPO; networks of its own initialisation, which is rlkit's too."""
+    """stable-baselines3's PPO; networks of its own initialisation, which is rlkit's too. With a core sb3-contrib's."""
+    from sb3_contrib import RecurrentPPO
     from stable_baselines3 import PPO
 
     config = options_of(task)
-    return PPO(
-        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=on_policy_networks(config), n_epochs=config.epochs,
+    algorithm, policy, networks = PPO, "MlpPolicy", on_policy_networks(config)
+    if config.core != "none":
+        assert config.core == "lstm"
+        algorithm, policy = RecurrentPPO, "MlpLstmPolicy"
+        networks |= {"lstm_hidden_size": config.core_width, "ortho_init": False}
+    return algorithm(
+        policy, env, seed=seed, device="cpu", policy_kwargs=networks, n_epochs=config.epochs,
         learning_rate=schedule(config.learning_rate_schedule, config.learning_rate),
         clip_range=schedule(config.clip_range_schedule, config.clip_range), clip_range_vf=config.value_clip_range,
         ent_coef=config.entropy_coefficient, vf_coef=config.value_coefficient,
@@ -157,6 +163,8 @@ def training_env(task: LearningTask, seed: int) -> Any:
     """The environments of a task, normalised where it says so."""
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
+
+    import rlkit.envs.registration  # noqa: F401  # registers rlkit's environments
 
     if task.num_envs == 1 and not task.wrap:
         return gym.make(task.env)

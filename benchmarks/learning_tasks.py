@@ -106,6 +106,43 @@ TASKS |= {
     "td3_bipedalwalker": of_preset("td3_bipedalwalker", total_steps=300_000, eval_episodes=20),
 }
 
+# Policies that remember, beside ones that do not. Peers: sb3-contrib's recurrent PPO where the task has one.
+MEMORY_PPO: dict[str, Any] = {
+    "learning_rate": 1e-3, "learning_rate_schedule": "linear", "n_steps": 104, "batch_size": 416, "epochs": 10,
+    "entropy_coefficient": 0.01,
+}  # fmt: skip
+CORES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "gru": {"core": "gru"},
+    "transformer": {"core": "transformer", "core_context": 64},
+}
+# rl-baselines3-zoo's settings of its recurrent PPO (hyperparams/ppo_lstm.yml)
+NO_VELOCITY_PPO: dict[str, Any] = {
+    "learning_rate": 1e-3, "learning_rate_schedule": "linear", "n_steps": 32, "batch_size": 256, "epochs": 20,
+    "gamma": 0.98, "gae_lambda": 0.8, "clip_range_schedule": "linear", "activation": "relu", "hidden": (64,),
+}  # fmt: skip
+for _core, _options in CORES.items():
+    TASKS |= {
+        f"memory_tmaze_{_core}": LearningTask(
+            "ppo", "rlkit/TMaze-v0", 500_000, 100, {**MEMORY_PPO, **_options}, num_envs=16
+        ),
+        f"memory_repeat_{_core}": LearningTask(
+            "ppo", "rlkit/RepeatPrevious-v0", 500_000, 100, {**MEMORY_PPO, **_options}, num_envs=16
+        ),
+    }
+for _core in ("lstm", "transformer"):
+    TASKS[f"memory_cartpole_{_core}"] = LearningTask(
+        "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50, {**NO_VELOCITY_PPO, "core": _core}, num_envs=8,
+        beside=("memory_cartpole_lstm", "sb3") if _core != "lstm" else None,
+    )  # fmt: skip
+for _encoder in ("mlp", "attention"):
+    TASKS[f"entities_{_encoder}"] = LearningTask(
+        "ppo", "rlkit/NearestMatch-v0", 500_000, 200,
+        {"learning_rate": 1e-3, "learning_rate_schedule": "linear", "n_steps": 128, "batch_size": 256, "epochs": 4,
+         "entropy_coefficient": 0.01, "encoder": _encoder},
+        num_envs=16, beside=("entities_mlp", "rlkit") if _encoder != "mlp" else None,
+    )  # fmt: skip
+
 # The protocol of published MuJoCo tables: a million steps. Warm-ups as in CleanRL (DDPG, TD3) and the zoo (SAC).
 FULL_ENVS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5", "ant": "Ant-v5"}
 FULL_SETTINGS: dict[str, dict[str, Any]] = {
