@@ -1,0 +1,157 @@
+"""What DDPG, TD3, SAC and TQC share: noise to explore with, and a memory under their networks where a core is named.
+
+With a core, actor and critics stand each on one of their own and learn from sequences (recurrent replay, Kapturowski et
+al. 2019, https://openreview.net/forum?id=r1lyTjAqYX; separate cores, Ni et al. 2022, https://arxiv.org/abs/2110.05038):
+`Steps` of sequences then play the part of observations, and the agents' equations stay as they are. Targets come from
+target copies of cores and networks.
+
+Acting carries the memory. What older weights made of an episode is kept until it ends; learning makes it anew.
+
+Deviations from the papers
+- A sequence begins with an empty memory, whatever acting remembered there (Kapturowski's "zero state", section 3); the
+  `burn_in` steps before those learned from warm it.
+- Gradients go through the steps of the burn-in, which have no loss of their own (Kapturowski: none).
+- Sequences are drawn uniformly, and begin anywhere (Kapturowski: by priority, 40 steps apart).
+- Cores see observations, not what was done and gained before (Ni: both, where it helps).
+- The true successor of a truncated step, or of one after which the episode was lost, is valued as the step after it in
+  its own episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rlkit.agents.core_options import CoreOptions, core_of
+from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, OffPolicyConfig, Tensors, unit_box
+from rlkit.data.replay import Batch
+from rlkit.data.sequence_replay import ReplayedSequences, SequenceReplay
+from rlkit.data.sequences import with_successors
+from rlkit.data.store import TransitionStore
+from rlkit.errors import UsageError
+from rlkit.nn.cores import Memory
+from rlkit.nn.ensemble import Ensemble
+from rlkit.nn.mlp import MLP
+from rlkit.nn.on_core import OnCore, Steps
+from rlkit.nn.recurrent_actor_critic import Sequences
+from rlkit.types import Array, Bools, Carry, Obs, Task
+
+NetworkT = TypeVar("NetworkT", MLP, Ensemble)
+
+
+class SequenceConfig(NoiseConfig, CoreOptions):
+    """Options of noise and memory."""
+
+    sequence_length: int = Field(64, ge=1)
+    """with a core: env steps in a row, of one environment, that are learned from together (Ni 2022; Kapturowski: 80)"""
+    burn_in: int = Field(0, ge=0)
+    """with a core: env steps before them that only warm the memory (Kapturowski 2019: 40; Ni 2022: none)"""
+
+
+class Recollection(NamedTuple):
+    """The carry of an agent with a core."""
+
+    noise: Carry
+    memory: Memory  # of the actor's core
+
+
+class SequenceControl(OffPolicyAgent):
+    """An off-policy agent that adds noise to its actions, and remembers where its options name a core."""
+
+    actor: MLP
+
+    def __init__(self, config: SequenceConfig, task: Task) -> None:
+        self._options = config
+        super().__init__(config, task)
+        self.noise = ExplorationNoise(config, self.action_size)
+        self.has_core = config.core != "none"
+        self.feature_size = config.core_width if self.has_core else self.obs_size
+        """What networks take beside actions."""
+
+    def remembering(self, network: NetworkT, weights: torch.Generator) -> NetworkT:
+        """The network itself, or where there are cores the network on one of its own."""
+        if not self.has_core:
+            return network
+        core = core_of(self._options, self.obs_size, weights)
+        assert isinstance(core, torch.nn.Module)
+        # what it offers is the same, for `Steps` instead of rows
+        return cast(NetworkT, OnCore(core.to(self.device), network))
+
+    def new_replay(self, config: OffPolicyConfig, task: Task) -> TransitionStore:
+        """An empty store; of sequences where there is a core."""
+        options = self._options
+        if options.core == "none":
+            return super().new_replay(config, task)
+        if options.n_step > 1 or options.her:
+            wrong = f"agent.n_step is {options.n_step}" if options.n_step > 1 else "agent.her is on"
+            raise UsageError(
+                f"{wrong}; with agent.core {options.core} n_step must be 1 and her off: sequences are learned from as "
+                "they were met"
+            )
+        steps, capacity = options.burn_in + options.sequence_length, options.buffer_size
+        if task.total_steps and capacity // task.num_envs < steps:
+            raise UsageError(
+                f"agent.buffer_size is {capacity}, too small for sequences of {options.burn_in} + "
+                f"{options.sequence_length} steps of {task.num_envs} environments: at least {steps * task.num_envs}"
+            )
+        return SequenceReplay(
+            task.observation_space, unit_box(self.action_size), capacity if task.total_steps else 2 * task.num_envs,
+            task.num_envs, gamma=options.gamma, sequence_length=options.sequence_length, burn_in=options.burn_in,
+        )  # fmt: skip
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """State of the noise; with a core also nothing remembered."""
+        noise = self.noise.initial_carry(num_envs)
+        return Recollection(noise, self._acting().core.empty(num_envs)) if self.has_core else noise
+
+    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
+        """In a fresh episode noise starts from zero, and nothing is remembered."""
+        if not self.has_core:
+            return self.noise.reset_carry(carry, ended)
+        noise, memory = carry
+        memory = self._acting().core.reset(memory, torch.from_numpy(ended).to(self.device))
+        return Recollection(self.noise.reset_carry(noise, ended), memory)
+
+    def act(
+        self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """As `OffPolicyAgent.act`; with a core the carry remembers one step more, random ones too."""
+        if not self.has_core:
+            return super().act(obs, carry, explore=explore, rng=rng)
+        noise, memory = carry
+        features, memory = self._acting().step(self.prepare(obs), memory)
+        action, noise, extras = self.act_on(features, noise, explore=explore, rng=rng)
+        return action, Recollection(noise, memory), extras
+
+    def _acting(self) -> OnCore[MLP]:
+        return cast(OnCore[MLP], self.actor)
+
+    def tensors(self, batch: Batch) -> Tensors:
+        """The batch on the agent's device; with a core the steps after the burn-in, as `Steps` of its sequences."""
+        if not self.has_core:
+            return super().tensors(batch)
+        assert isinstance(batch, ReplayedSequences)
+        shape = batch.is_first.shape  # [M, T]
+        obs, next_obs = (self.prepare(part).reshape(*shape, -1) for part in (batch.obs, batch.next_obs))
+        longer = with_successors(obs, next_obs, batch.is_first, batch.terminated.reshape(shape))
+        sequences = Sequences(self._on_device(longer.obs), self._on_device(longer.is_first), None)
+        row = longer.is_first.shape[1] * np.arange(shape[0])[:, None]
+
+        def learned_from(array: Array) -> Tensor:
+            """[M · T, ...] without the burn-in."""
+            kept = array.reshape(*shape, *array.shape[1:])[:, batch.burn_in :]
+            return self._on_device(np.ascontiguousarray(kept)).flatten(0, 1)
+
+        here, following = (
+            Steps(sequences, learned_from((row + place).reshape(-1))) for place in (longer.place, longer.next_place)
+        )
+        action, reward, discount = (learned_from(part) for part in (batch.action, batch.reward, batch.discount))
+        return Tensors(here, action, reward, following, discount)
+
+    def _on_device(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
