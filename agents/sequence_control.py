@@ -24,33 +24,24 @@ from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor
 
-from rlkit.agents.core_options import CoreOptions, core_of
+from rlkit.agents.core_options import core_of
 from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, OffPolicyConfig, Tensors, unit_box
+from rlkit.agents.replayed_steps import SequenceOptions, replayed_steps, require_sequences
 from rlkit.data.replay import Batch
 from rlkit.data.sequence_replay import ReplayedSequences, SequenceReplay
-from rlkit.data.sequences import with_successors
 from rlkit.data.store import TransitionStore
-from rlkit.errors import UsageError
 from rlkit.nn.cores import Memory
 from rlkit.nn.ensemble import Ensemble
 from rlkit.nn.mlp import MLP
-from rlkit.nn.on_core import OnCore, Steps
-from rlkit.nn.recurrent_actor_critic import Sequences
+from rlkit.nn.on_core import OnCore
 from rlkit.types import Array, Bools, Carry, Obs, Task
 
 NetworkT = TypeVar("NetworkT", MLP, Ensemble)
 
 
-class SequenceConfig(NoiseConfig, CoreOptions):
+class SequenceConfig(NoiseConfig, SequenceOptions):
     """Options of noise and memory."""
-
-    sequence_length: int = Field(64, ge=1)
-    """with a core: env steps in a row, of one environment, that are learned from together (Ni 2022; Kapturowski: 80)"""
-    burn_in: int = Field(0, ge=0)
-    """with a core: env steps before them that only warm the memory (Kapturowski 2019: 40; Ni 2022: none)"""
 
 
 class Recollection(NamedTuple):
@@ -87,21 +78,15 @@ class SequenceControl(OffPolicyAgent):
         options = self._options
         if options.core == "none":
             return super().new_replay(config, task)
-        if options.n_step > 1 or options.her:
-            wrong = f"agent.n_step is {options.n_step}" if options.n_step > 1 else "agent.her is on"
-            raise UsageError(
-                f"{wrong}; with agent.core {options.core} n_step must be 1 and her off: sequences are learned from as "
-                "they were met"
-            )
-        steps, capacity = options.burn_in + options.sequence_length, options.buffer_size
-        if task.total_steps and capacity // task.num_envs < steps:
-            raise UsageError(
-                f"agent.buffer_size is {capacity}, too small for sequences of {options.burn_in} + "
-                f"{options.sequence_length} steps of {task.num_envs} environments: at least {steps * task.num_envs}"
-            )
+        refused = {
+            "agent.her must be off": options.her,
+            f"agent.n_step is {options.n_step}, it must be 1": options.n_step > 1,
+        }
+        require_sequences(options, options.buffer_size, task, refused)
+        capacity = options.buffer_size if task.total_steps else 2 * task.num_envs
         return SequenceReplay(
-            task.observation_space, unit_box(self.action_size), capacity if task.total_steps else 2 * task.num_envs,
-            task.num_envs, gamma=options.gamma, sequence_length=options.sequence_length, burn_in=options.burn_in,
+            task.observation_space, unit_box(self.action_size), capacity, task.num_envs,
+            gamma=options.gamma, sequence_length=options.sequence_length, burn_in=options.burn_in,
         )  # fmt: skip
 
     def initial_carry(self, num_envs: int) -> Carry:
@@ -136,22 +121,6 @@ class SequenceControl(OffPolicyAgent):
         if not self.has_core:
             return super().tensors(batch)
         assert isinstance(batch, ReplayedSequences)
-        shape = batch.is_first.shape  # [M, T]
-        obs, next_obs = (self.prepare(part).reshape(*shape, -1) for part in (batch.obs, batch.next_obs))
-        longer = with_successors(obs, next_obs, batch.is_first, batch.terminated.reshape(shape))
-        sequences = Sequences(self._on_device(longer.obs), self._on_device(longer.is_first), None)
-        row = longer.is_first.shape[1] * np.arange(shape[0])[:, None]
-
-        def learned_from(array: Array) -> Tensor:
-            """[M · T, ...] without the burn-in."""
-            kept = array.reshape(*shape, *array.shape[1:])[:, batch.burn_in :]
-            return self._on_device(np.ascontiguousarray(kept)).flatten(0, 1)
-
-        here, following = (
-            Steps(sequences, learned_from((row + place).reshape(-1))) for place in (longer.place, longer.next_place)
-        )
-        action, reward, discount = (learned_from(part) for part in (batch.action, batch.reward, batch.discount))
-        return Tensors(here, action, reward, following, discount)
-
-    def _on_device(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        found = replayed_steps(batch, self.prepare, self.device)
+        action, reward, discount = (found.kept(part) for part in (batch.action, batch.reward, batch.discount))
+        return Tensors(found.here, action, reward, found.following, discount)

@@ -34,6 +34,7 @@ class SequenceReplay(ReplayBuffer):
         capacity: Transitions to hold; rounded down to a multiple of `num_envs`.
         num_envs: Environments that step together.
         gamma: Discount per step.
+        action_mask_size: Width A of the masks of allowed actions to store; 0 for none.
         sequence_length: Steps of a sequence that are learned from.
         burn_in: Steps before them.
 
@@ -49,10 +50,13 @@ class SequenceReplay(ReplayBuffer):
         num_envs: int = 1,
         *,
         gamma: float = 0.99,
+        action_mask_size: int = 0,
         sequence_length: int,
         burn_in: int = 0,
     ) -> None:
-        super().__init__(observation_space, action_space, capacity, num_envs, gamma=gamma)
+        super().__init__(
+            observation_space, action_space, capacity, num_envs, gamma=gamma, action_mask_size=action_mask_size
+        )
         self.sequence_length, self.burn_in = sequence_length, burn_in
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> ReplayedSequences:

@@ -31,7 +31,14 @@ ENVS, OBS, ACTIONS = 3, 4, 2
 
 
 def config_of(name: str, core: str, **options: Any) -> Any:
-    small = {"hidden": (8,), "batch_size": 24, "buffer_size": 300, "learning_starts": 60, "sequence_length": 6}
+    small = {
+        "hidden": (8,),
+        "batch_size": 24,
+        "buffer_size": 300,
+        "learning_starts": 60,
+        "sequence_length": 6,
+        "burn_in": 0,
+    }
     return registry.config_class(registry.agent_class(name)).model_validate(
         {**small, **CORES.get(core, {"core": core}), **options}
     )
@@ -321,8 +328,8 @@ def test_the_first_sequences_are_as_long_as_what_is_held(held: int, steps: int, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_step": 3}, "agent.n_step is 3.*n_step must be 1"),
-        ({"her": True}, "agent.her is on"),
+        ({"n_step": 3}, "agent.n_step is 3, it must be 1"),
+        ({"her": True}, "agent.her must be off"),
         ({"buffer_size": 60, "sequence_length": 30}, "agent.buffer_size is 60.*at least 90"),
         ({"core": "transformer", "core_heads": 3}, "3 heads"),
     ],
@@ -364,3 +371,23 @@ def test_steps_with_actions_are_the_same_steps() -> None:
     action = torch.zeros(len(steps.place), ACTIONS)
     assert steps.with_action(action)[:2] == steps[:2]
     assert steps.with_action(action).action is action
+
+
+@pytest.mark.slow
+def test_with_a_memory_it_swings_up_a_pendulum_whose_velocity_is_hidden(tmp_path: Any) -> None:
+    """After 5,000 steps three seeds of SAC with a core reach -279, -248 and -910; without one the first has -1328.
+
+    The best memoryless policy found by other means returns -1033.
+    """
+    means = {}
+    for core in ("gru", "none"):
+        options: dict[str, Any] = {
+            "core": core, "core_width": 32, "hidden": (64, 64), "batch_size": 128, "sequence_length": 16, "burn_in": 4,
+            "buffer_size": 20_000, "learning_starts": 500, "learning_rate": 1e-3, "tau": 0.01,
+        }  # fmt: skip
+        result = rlkit.train(
+            "sac", "rlkit/PendulumNoVelocity-v0", total_steps=5_000, run_dir=tmp_path / core, preset="none",
+            agent_config=options, eval_every=0,
+        )  # fmt: skip
+        means[core] = rlkit.evaluate(result.run_dir, episodes=10, seed=1).mean
+    assert means["gru"] > means["none"] + 300
