@@ -1,17 +1,18 @@
-"""What off-policy agents with a core learn from: options of sequences, and the steps of those that replay drew."""
+"""What off-policy agents with a core learn from: sequences, their options, and the steps of those that replay drew."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from pydantic import Field
 from torch import Tensor
 
-from rlkit.agents.core_options import CoreOptions
-from rlkit.data.sequence_replay import ReplayedSequences
+from rlkit.agents.core_options import CoreName, CoreOptions
+from rlkit.data.sequence_replay import ReplayedSequences, SequenceReplay
 from rlkit.data.sequences import with_successors
 from rlkit.errors import UsageError
 from rlkit.nn.on_core import Steps
@@ -28,27 +29,42 @@ class SequenceOptions(CoreOptions):
     """with a core: env steps before them that only warm the memory (Kapturowski 2019: 40; Ni 2022: none)"""
 
 
-def require_sequences(options: SequenceOptions, buffer_size: int, task: Task, refused: Mapping[str, bool]) -> None:
-    """Check that sequences can be learned from.
-
-    Args:
-        options: With a core.
-        buffer_size: Transitions that replay holds.
-        task: Of the agent.
-        refused: What other options would have to be, and whether they are not.
+def require_no(refused: Mapping[str, bool], core: CoreName) -> None:
+    """Check options that a core excludes: what each would have to be, and whether it is not.
 
     Raises:
-        UsageError: they cannot.
+        UsageError: one of them is not.
     """
     for reason, is_so in refused.items():
         if is_so:
-            raise UsageError(f"{reason} with agent.core {options.core}: sequences are learned from as they were met")
+            raise UsageError(f"{reason} with agent.core {core}: sequences are learned from as they were met")
+
+
+def sequence_replay(
+    options: SequenceOptions,
+    task: Task,
+    action_space: spaces.Space[Any],
+    *,
+    buffer_size: int,
+    gamma: float,
+    action_mask_size: int = 0,
+) -> SequenceReplay:
+    """An empty replay for an agent with a core, of the smallest size where it only acts.
+
+    Raises:
+        UsageError: it would not hold one sequence.
+    """
     steps = options.burn_in + options.sequence_length
     if task.total_steps and buffer_size // task.num_envs < steps:
         raise UsageError(
             f"agent.buffer_size is {buffer_size}, too small for sequences of {options.burn_in} + "
             f"{options.sequence_length} steps of {task.num_envs} environments: at least {steps * task.num_envs}"
         )
+    return SequenceReplay(
+        task.observation_space, action_space, buffer_size if task.total_steps else 2 * task.num_envs, task.num_envs,
+        gamma=gamma, action_mask_size=action_mask_size, sequence_length=options.sequence_length,
+        burn_in=options.burn_in,
+    )  # fmt: skip
 
 
 class ReplayedSteps(NamedTuple):

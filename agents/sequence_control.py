@@ -27,9 +27,9 @@ import torch
 
 from rlkit.agents.core_options import core_of
 from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, OffPolicyConfig, Tensors, unit_box
-from rlkit.agents.replayed_steps import SequenceOptions, replayed_steps, require_sequences
+from rlkit.agents.replayed_steps import SequenceOptions, replayed_steps, require_no, sequence_replay
 from rlkit.data.replay import Batch
-from rlkit.data.sequence_replay import ReplayedSequences, SequenceReplay
+from rlkit.data.sequence_replay import ReplayedSequences
 from rlkit.data.store import TransitionStore
 from rlkit.nn.cores import Memory
 from rlkit.nn.ensemble import Ensemble
@@ -78,16 +78,11 @@ class SequenceControl(OffPolicyAgent):
         options = self._options
         if options.core == "none":
             return super().new_replay(config, task)
-        refused = {
-            "agent.her must be off": options.her,
-            f"agent.n_step is {options.n_step}, it must be 1": options.n_step > 1,
-        }
-        require_sequences(options, options.buffer_size, task, refused)
-        capacity = options.buffer_size if task.total_steps else 2 * task.num_envs
-        return SequenceReplay(
-            task.observation_space, unit_box(self.action_size), capacity, task.num_envs,
-            gamma=options.gamma, sequence_length=options.sequence_length, burn_in=options.burn_in,
-        )  # fmt: skip
+        refused = {f"agent.n_step is {options.n_step}, it must be 1": options.n_step > 1}
+        require_no(refused | {"agent.her must be off": options.her}, options.core)
+        return sequence_replay(
+            options, task, unit_box(self.action_size), buffer_size=options.buffer_size, gamma=options.gamma
+        )
 
     def initial_carry(self, num_envs: int) -> Carry:
         """State of the noise; with a core also nothing remembered."""

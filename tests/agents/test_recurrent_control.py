@@ -267,7 +267,7 @@ def test_the_burn_in_takes_no_part_in_the_loss_but_in_the_memory(core: str) -> N
 
 @every_core
 def test_no_episode_hears_of_another(core: str) -> None:
-    """Not in values, and not in gradients: what was before an episode's first step changes no bit after it."""
+    """What was before an episode's first step changes no bit after it (of gradients: tests/nn/test_cores.py)."""
     walk = Walk("sac", core, sequence_length=12, learning_starts=10_000).steps(30)
     batch = sampled(walk, 12)
     batch.is_first[:] = False
