@@ -11,8 +11,9 @@ Deviations from the papers
 - A sequence begins with an empty memory, whatever acting remembered there (Kapturowski's "zero state", section 3); the
   `burn_in` steps before those learned from warm it.
 - Gradients go through the steps of the burn-in, which have no loss of their own (Kapturowski: none).
-- Sequences are drawn uniformly, and begin anywhere (Kapturowski: by priority, 40 steps apart).
-- Cores see observations, not what was done and gained before (Ni: both, where it helps).
+- Sequences are drawn uniformly, begin anywhere and may cross the ends of episodes, where memory is emptied (in both
+  papers they lie within one episode; Kapturowski: by priority, 40 steps apart).
+- Cores see observations, not what was done and gained before (both papers: these too, Ni where they help).
 - The true successor of a truncated step, or of one after which the episode was lost, is valued as the step after it in
   its own episode.
 """
