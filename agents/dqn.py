@@ -20,7 +20,7 @@ Deviations from the papers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -268,6 +268,14 @@ class DQN:
         """What the last layer is given, float32 [N, D]: frozen features for another agent."""
         found: Floats = self.network.features(self._prepare.tensor(obs)).cpu().numpy()
         return found
+
+    @torch.inference_mode()
+    def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
+        """Weights [T, T] of each layer and head of the core, from observations [1, *O] of T steps; else nothing."""
+        if not isinstance(self.network, ValuesOnCore):
+            return {}
+        x = torch.cat([self._prepare.tensor(obs) for obs in episode])
+        return {name: weights.cpu().numpy() for name, weights in self.network.core.attention_maps(x).items()}
 
     def policy_state(self) -> State:
         """The network, and the env steps that ε depends on."""

@@ -20,7 +20,7 @@ Deviations from the papers
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -41,7 +41,7 @@ from rlkit.types import Array, Bools, Carry, Obs, Task
 NetworkT = TypeVar("NetworkT", MLP, Ensemble)
 
 
-class SequenceConfig(NoiseConfig, SequenceOptions):
+class SequenceConfig(SequenceOptions, NoiseConfig):
     """Options of noise and memory."""
 
 
@@ -111,6 +111,17 @@ class SequenceControl(OffPolicyAgent):
 
     def _acting(self) -> OnCore[MLP]:
         return cast(OnCore[MLP], self.actor)
+
+    @torch.inference_mode()
+    def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
+        """What the actor attends to at each of T steps, from their observations [1, *O]; empty if to nothing.
+
+        Weights [T, T] by layer and head, of a step's attention to earlier ones.
+        """
+        if not self.has_core:
+            return {}
+        x = torch.from_numpy(np.concatenate([self.prepare(obs) for obs in episode])).to(self.device)
+        return {name: weights.cpu().numpy() for name, weights in self._acting().core.attention_maps(x).items()}
 
     def tensors(self, batch: Batch) -> Tensors:
         """The batch on the agent's device; with a core the steps after the burn-in, as `Steps` of its sequences."""

@@ -347,6 +347,14 @@ def test_an_agent_that_only_acts_takes_no_memory_for_replay(name: str) -> None:
     assert agent.replay.capacity == 2
 
 
+def test_what_a_transformer_attends_to_is_told() -> None:
+    episode = list(np.random.default_rng(0).standard_normal((7, 1, OBS)).astype(np.float32))
+    maps = Walk("sac", "transformer").agent.attention_maps(episode)
+    assert {weights.shape for weights in maps.values()} == {(7, 7)}
+    assert len(maps) == 4  # two layers of two heads
+    assert all(Walk("sac", core).agent.attention_maps(episode) == {} for core in ("gru", "none"))
+
+
 @every_agent
 @pytest.mark.parametrize("core", ["gru", "transformer"])
 def test_a_resumed_run_is_the_same_run(name: str, core: str, tmp_path: Any) -> None:

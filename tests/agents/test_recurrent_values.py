@@ -161,6 +161,13 @@ def test_pictures_and_frozen_features_are_refused() -> None:
         agent_of("gru").features(np.zeros((1, OBS), np.float32))
 
 
+def test_what_a_transformer_attends_to_is_told() -> None:
+    episode = list(np.random.default_rng(0).standard_normal((7, 1, OBS)).astype(np.float32))
+    maps = agent_of("transformer").attention_maps(episode)
+    assert {weights.shape for weights in maps.values()} == {(7, 7)}
+    assert agent_of("gru").attention_maps(episode) == {}
+
+
 @pytest.mark.parametrize("core", ["gru", "transformer"])
 def test_a_resumed_run_is_the_same_run(core: str, tmp_path: Any) -> None:
     options = {"hidden": (8,), "batch_size": 12, "buffer_size": 200, "learning_starts": 30, "sequence_length": 6}
