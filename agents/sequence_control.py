@@ -103,7 +103,7 @@ class SequenceControl(OffPolicyAgent):
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """As `OffPolicyAgent.act`; with a core the carry remembers one step more, random ones too."""
         if not self.has_core:
-            return super().act(obs, carry, explore=explore, rng=rng)
+            return self.act_on(self.prepare(obs), carry, explore=explore, rng=rng)
         noise, memory = carry
         features, memory = self._acting().step(self.prepare(obs), memory)
         action, noise, extras = self.act_on(features, noise, explore=explore, rng=rng)
