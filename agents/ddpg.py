@@ -23,16 +23,17 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, Tensors, joined
+from rlkit.agents.off_policy import Tensors, joined
+from rlkit.agents.sequence_control import SequenceConfig, SequenceControl
 from rlkit.data.replay import Batch
 from rlkit.nn.mlp import MLP
 from rlkit.nn.optim import Adam
 from rlkit.ops import dpg
 from rlkit.ops.value_learning import td_target
-from rlkit.types import Bools, Carry, Floats, Metrics, Task
+from rlkit.types import Carry, Floats, Metrics, Task
 
 
-class DDPGConfig(NoiseConfig):
+class DDPGConfig(SequenceConfig):
     """Defaults: Fujimoto et al. 2018 (their code's 256x256 networks and batch), unless a field says otherwise."""
 
     learning_rate: float = Field(1e-3, gt=0)
@@ -49,7 +50,7 @@ class DDPGConfig(NoiseConfig):
     """bound of the uniform initial weights of the output layers; by default PyTorch's (Lillicrap 2016: 3e-3)"""
 
 
-class DDPG(OffPolicyAgent):
+class DDPG(SequenceControl):
     """Off-policy actor-critic for bounded continuous actions."""
 
     Config = DDPGConfig
@@ -57,14 +58,13 @@ class DDPG(OffPolicyAgent):
     def __init__(self, config: DDPGConfig, task: Task) -> None:
         super().__init__(config, task)
         self.config = config
-        self.noise = ExplorationNoise(config, self.action_size)
 
-        obs_size, action_size = self.obs_size, self.action_size
+        feature_size, action_size = self.feature_size, self.action_size
         weights = seeding.torch_generator(task.seed, "weights")
-        self.actor = self._network(obs_size, action_size, "tanh", weights)
-        self.critic = self._network(obs_size + action_size, 1, "linear", weights)
-        self.target_actor = self._network(obs_size, action_size, "tanh", weights)
-        self.target_critic = self._network(obs_size + action_size, 1, "linear", weights)
+        self.actor = self._network(feature_size, action_size, "tanh", weights)
+        self.critic = self._network(feature_size + action_size, 1, "linear", weights)
+        self.target_actor = self._network(feature_size, action_size, "tanh", weights)
+        self.target_critic = self._network(feature_size + action_size, 1, "linear", weights)
         self.target_actor.copy_from(self.actor)
         self.target_critic.copy_from(self.critic)
         critic_learning_rate = config.critic_learning_rate or config.learning_rate
@@ -81,17 +81,8 @@ class DDPG(OffPolicyAgent):
 
     def _network(self, inputs: int, outputs: int, output: Literal["linear", "tanh"], weights: torch.Generator) -> MLP:
         config = self.config
-        return MLP(inputs, config.hidden, outputs, output=output, generator=weights, final_init=config.final_init).to(
-            self.device
-        )
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        """State of the noise."""
-        return self.noise.initial_carry(num_envs)
-
-    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Noise starts from zero in a fresh episode."""
-        return self.noise.reset_carry(carry, ended)
+        network = MLP(inputs, config.hidden, outputs, output=output, generator=weights, final_init=config.final_init)
+        return self.remembering(network.to(self.device), weights)
 
     def unit_action(
         self, features: Floats, carry: Carry, *, explore: bool, rng: np.random.Generator
@@ -134,5 +125,5 @@ class DDPG(OffPolicyAgent):
         value = critic.output.squeeze(1)  # [B]
 
         by_input = critic.input_gradient(dpg.deterministic_policy_loss_gradient(value)[:, None])
-        by_action = by_input[:, self.obs_size :]  # [B, A]
+        by_action = by_input[:, self.feature_size :]  # [B, A]
         return dpg.deterministic_policy_loss(value), actor.weight_gradient(by_action)

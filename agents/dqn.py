@@ -3,7 +3,8 @@
 Q(s, a) learns from y = r + γ max_a' Q'(s', a') with a target copy Q' and replayed transitions (algorithm 1). Switches:
 `double` (van Hasselt et al. 2016), `dueling` (Wang et al. 2016), `prioritized` (Schaul et al. 2016), `n_step` (Sutton
 1988; Hessel et al. 2018), `noisy` (Fortunato et al. 2018), `distribution` (Bellemare et al. 2017; Dabney et al. 2018)
-and `munchausen` (Vieillard et al. 2020). `rlkit.agents.rainbow` combines them.
+and `munchausen` (Vieillard et al. 2020). `rlkit.agents.rainbow` combines them. With a `core` the network remembers,
+and learns from replayed sequences (Kapturowski et al. 2019, https://openreview.net/forum?id=r1lyTjAqYX).
 
 Deviations from the papers
 - Adam instead of RMSProp, gradients clipped by norm; networks for vectors are fully connected.
@@ -11,15 +12,17 @@ Deviations from the papers
 - The first `learning_starts` steps are uniformly random, also with noisy networks, of which only the layers after the
   encoder are noisy (Fortunato et al.: all fully connected ones).
 - IQN acts by the mean over evenly spaced levels instead of drawn ones, so that acting repeats itself.
+- With a core: those of `rlkit.agents.sequence_control`; no rescaled values, n-step returns or priorities (Kapturowski:
+  all three).
 - Dueling streams share the encoder without the gradient scaling by 1/√2 of Wang et al.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,14 +31,15 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.dqn_parts import compiled_update, return_head, value_networks, value_replay
 from rlkit.agents.observations import ObservationTensors
 from rlkit.agents.random import uniform_action
+from rlkit.agents.replayed_steps import replayed_steps
 from rlkit.data.replay import Batch
-from rlkit.data.replays import make_replay
-from rlkit.nn.action_values import NO_DRAWS, Design, Draws, action_values, of_action, to_action
-from rlkit.nn.compiled_td import CompiledTD, compiled_td
+from rlkit.data.sequence_replay import ReplayedSequences
+from rlkit.nn.action_values import NO_DRAWS, Draws, of_action, to_action
 from rlkit.nn.optim import Adam, clip_norm
-from rlkit.nn.return_heads import CategoricalHead, QuantileHead, ReturnHead, ValueHead
+from rlkit.nn.values_on_core import ValuesOnCore
 from rlkit.ops.distributional import quantile_midpoints
 from rlkit.ops.schedules import scheduled_epsilon
 from rlkit.ops.value_learning import allowed, log_policy, munchausen_bonus, soft_value
@@ -46,10 +50,10 @@ from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, 
 class Tensors(NamedTuple):
     """A batch of B transitions as an update needs it."""
 
-    obs: Tensor  # [B, *O]
+    obs: Any  # [B, *O]; `Steps` for a network on a core
     action: Tensor  # [B] from 0
     reward: Tensor  # [B]
-    next_obs: Tensor  # [B, *O]
+    next_obs: Any  # as `obs`
     discount: Tensor  # [B]
     action_mask: Tensor | None  # [B, A]
     next_action_mask: Tensor | None  # [B, A]
@@ -73,64 +77,37 @@ class DQN:
         self._action_space = task.action_space
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
         self._prepare = ObservationTensors(task.observation_space, config.encoder, self.device)
-        self.head = self._return_head()
+        self.head = return_head(config, self.device)
 
-        design = Design(
-            actions=int(task.action_space.n), outputs=self.head.size, hidden=config.hidden, image=self._prepare.image,
-            dueling=config.dueling, noisy_sigma=config.noisy_sigma if config.noisy else None,
-            implicit=config.distribution == "implicit",
-        )  # fmt: skip
         weights = seeding.torch_generator(task.seed, "weights")
-        self.network, self.target_network = (
-            action_values(design, self._prepare.shape, self.device, weights) for _ in range(2)
-        )
+        self.network, self.target_network = value_networks(config, task, self._prepare, self.head.size, weights)
         self.target_network.flat.copy_(self.network.flat)
         self.optimizer = Adam(self.network.flat, config.learning_rate, eps=config.adam_epsilon)
-        self._compiled = self._compiled_update()
+        self._compiled = compiled_update(config, self.network, self.target_network, self.optimizer)
 
-        self.replay = make_replay(
-            task.observation_space, task.action_space,
-            config.buffer_size if task.total_steps else 0, task.num_envs,
-            n_step=config.n_step, gamma=config.gamma, frame_stack=task.frame_stack,
-            action_mask_size=int(task.action_space.n),
-            alpha=config.priority_alpha if config.prioritized else 0.0,
-        )  # fmt: skip
+        self.replay = value_replay(config, task)
         self._rng = seeding.generator(task.seed, "replay")
         self._env_steps = 0
         self._updates_due = 0
         self._target_updates_due = 0
 
-    def _return_head(self) -> ReturnHead:
-        config = self.config
-        if config.distribution == "none":
-            return ValueHead(config.loss)
-        if config.distribution == "categorical":
-            return CategoricalHead(config.atoms, config.lowest_return, config.highest_return, self.device)
-        return QuantileHead(config.quantiles, config.quantile_threshold, self.device)
-
-    def _compiled_update(self) -> CompiledTD | None:
-        """The update of a small network in one call, where the configuration asks for nothing more."""
-        config = self.config
-        if config.distribution != "none" or config.munchausen:
-            return None
-        return compiled_td(
-            self.network, self.target_network, self.optimizer,
-            double=config.double, squared=config.loss == "squared", max_grad_norm=config.max_grad_norm,
-        )  # fmt: skip
-
     def initial_carry(self, num_envs: int) -> Carry:
-        """Nothing to remember."""
-        return ()
+        """Nothing to remember; with a core nothing remembered."""
+        return self.network.core.empty(num_envs) if isinstance(self.network, ValuesOnCore) else ()
 
     def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Nothing to forget."""
-        return carry
+        """Nothing to forget; with a core rows whose episode ended remember nothing."""
+        if not isinstance(self.network, ValuesOnCore):
+            return carry
+        return self.network.core.reset(carry, torch.from_numpy(ended).to(self.device))
 
     def act(
         self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """The best actions; while exploring random ones with probability ε, drawn for each environment, or noise."""
         features = self._prepare.array(obs)
+        if isinstance(self.network, ValuesOnCore):
+            features, carry = self.network.step(features, carry)
         count = len(features)
         if not explore:
             return self._best_actions(features, NO_DRAWS, action_mask), carry, {}
@@ -265,11 +242,18 @@ class DQN:
         return Draws(self.network.draw_noise(self._rng), levels)
 
     def tensors(self, batch: Batch) -> Tensors:
-        """The batch on the agent's device, observations prepared for the network."""
-        action, reward, discount = (self._on_device(part) for part in (batch.action, batch.reward, batch.discount))
-        obs, next_obs = self._prepare.tensor(batch.obs), self._prepare.tensor(batch.next_obs)
+        """The batch on the agent's device, observations prepared for the network; of sequences what follows burn-in."""
+        send: Callable[[Array], Tensor] = self._on_device
+        obs: Any
+        next_obs: Any
+        if isinstance(batch, ReplayedSequences):
+            steps = replayed_steps(batch, self._prepare.array, self.device)
+            obs, next_obs, send = steps.here, steps.following, steps.kept
+        else:
+            obs, next_obs = self._prepare.tensor(batch.obs), self._prepare.tensor(batch.next_obs)
+        action, reward, discount = (send(part) for part in (batch.action, batch.reward, batch.discount))
         optional = (batch.action_mask, batch.next_action_mask, batch.weights)
-        mask, next_mask, weights = (None if part is None else self._on_device(part) for part in optional)
+        mask, next_mask, weights = (None if part is None else send(part) for part in optional)
         return Tensors(obs, action.long(), reward, next_obs, discount, mask, next_mask, weights)
 
     def _on_device(self, values: Array) -> Tensor:
@@ -284,6 +268,14 @@ class DQN:
         """What the last layer is given, float32 [N, D]: frozen features for another agent."""
         found: Floats = self.network.features(self._prepare.tensor(obs)).cpu().numpy()
         return found
+
+    @torch.inference_mode()
+    def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
+        """Weights [T, T] of each layer and head of the core, from observations [1, *O] of T steps; else nothing."""
+        if not isinstance(self.network, ValuesOnCore):
+            return {}
+        x = torch.cat([self._prepare.tensor(obs) for obs in episode])
+        return {name: weights.cpu().numpy() for name, weights in self.network.core.attention_maps(x).items()}
 
     def policy_state(self) -> State:
         """The network, and the env steps that ε depends on."""

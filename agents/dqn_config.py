@@ -7,12 +7,12 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from rlkit.agents.observations import EncoderName
-from rlkit.config import AgentConfig
+from rlkit.agents.replayed_steps import SequenceOptions
 
 Distribution: TypeAlias = Literal["none", "categorical", "quantile", "implicit"]
 
 
-class DQNConfig(AgentConfig):
+class DQNConfig(SequenceOptions):
     """Defaults: Mnih et al. 2015 where they serve small tasks too, unless a field says otherwise."""
 
     learning_rate: float = Field(2.5e-4, gt=0)

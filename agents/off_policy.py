@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -65,10 +65,10 @@ class NoiseConfig(OffPolicyConfig):
 class Tensors(NamedTuple):
     """A batch of B transitions as an update needs it."""
 
-    obs: Tensor  # [B, O]
+    obs: Any  # [B, O]; `Steps` for networks on a core
     action: Tensor  # [B, A] in [-1, 1]
     reward: Tensor  # [B]
-    next_obs: Tensor  # [B, O]
+    next_obs: Any  # as `obs`
     discount: Tensor  # [B]
 
 
@@ -133,7 +133,12 @@ class OffPolicyAgent(ABC):
         self, obs: Obs, carry: Carry, *, explore: bool, rng: np.random.Generator, action_mask: Bools | None = None
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """`unit_action` in the environment's units; uniformly random ones while exploring before `learning_starts`."""
-        features = self.prepare(obs)
+        return self.act_on(self.prepare(obs), carry, explore=explore, rng=rng)
+
+    def act_on(
+        self, features: Array, carry: Carry, *, explore: bool, rng: np.random.Generator
+    ) -> tuple[Array, Carry, Mapping[str, Array]]:
+        """As `act`, for prepared observations."""
         if explore and self._env_steps < self._warm_up:
             unit = rng.uniform(-1.0, 1.0, (len(features), self.action_size)).astype(np.float32)
         else:
@@ -205,7 +210,7 @@ class OffPolicyAgent(ABC):
 
 def _replay(config: OffPolicyConfig, task: Task, action_size: int) -> ReplayBuffer:
     """The ring of transitions; the smallest possible for an agent that only acts."""
-    actions = spaces.Box(-1.0, 1.0, (action_size,))
+    actions = unit_box(action_size)
     if config.her and config.n_step > 1:
         raise UsageError(f"agent.n_step is {config.n_step}; with agent.her it must be 1")
     if config.her and task.total_steps:
@@ -216,9 +221,14 @@ def _replay(config: OffPolicyConfig, task: Task, action_size: int) -> ReplayBuff
     )
 
 
-def joined(obs: Tensor, action: Tensor) -> Tensor:
-    """What a critic takes, [B, O + A]."""
-    return torch.cat((obs, action), dim=1)
+def unit_box(action_size: int) -> spaces.Box:
+    """The space of actions as replay stores them."""
+    return spaces.Box(-1.0, 1.0, (action_size,))
+
+
+def joined(obs: Any, action: Tensor) -> Any:
+    """What a critic takes, [B, O + A]; on a core, `Steps` with actions."""
+    return torch.cat((obs, action), dim=1) if isinstance(obs, Tensor) else obs.with_action(action)
 
 
 class ExplorationNoise:

@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
+from rlkit.agents.core_options import CoreOptions
 from rlkit.agents.observations import ObservationTensors, without_mask
-from rlkit.config import AgentConfig
 from rlkit.data.replay import require_rows
 from rlkit.data.rollout import Rollout, RolloutBatch, minibatches
 from rlkit.errors import UsageError
@@ -31,12 +31,11 @@ from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, 
 
 _LOG = logging.getLogger(__name__)
 Schedule: TypeAlias = Literal["constant", "linear"]
-CoreName: TypeAlias = Literal["none", "gru", "lstm", "transformer"]
 RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
 """Keys of a transition's extras."""
 
 
-class PolicyConfig(AgentConfig):
+class PolicyConfig(CoreOptions):
     """Options of the networks and of the discount; defaults are stable-baselines3's, unless a field says otherwise."""
 
     learning_rate_schedule: Schedule = "constant"
@@ -63,18 +62,6 @@ class PolicyConfig(AgentConfig):
     """heads of each block, a divisor of the width"""
     precision: PrecisionName = "fp32"
     """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""
-    core: CoreName = "none"
-    """memory of what was seen before, which both networks then stand on"""
-    core_width: int = Field(64, ge=1)
-    """width of the core's state or tokens"""
-    core_layers: int = Field(2, ge=1)
-    """blocks of a transformer"""
-    core_heads: int = Field(4, ge=1)
-    """heads of each block, a divisor of the width"""
-    core_context: int = Field(64, ge=1)
-    """steps that each block sees, and inputs that are remembered for when the weights change"""
-    core_gate: Literal["residual", "gru"] = "residual"
-    """what joins a block's parts to the stream: a sum, or GTrXL's gate (Parisotto 2019)"""
 
 
 class RolloutTensors(NamedTuple):

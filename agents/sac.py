@@ -23,7 +23,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, Tensors, joined
+from rlkit.agents.off_policy import Tensors, joined
+from rlkit.agents.sequence_control import SequenceConfig, SequenceControl
 from rlkit.data.replay import Batch
 from rlkit.nn.ensemble import Ensemble
 from rlkit.nn.mlp import MLP
@@ -37,10 +38,10 @@ from rlkit.ops.squashed_gaussian import (
     squashed_gaussian_gradient,
 )
 from rlkit.ops.value_learning import td_target
-from rlkit.types import Bools, Carry, Floats, Metrics, Task
+from rlkit.types import Carry, Floats, Metrics, Task
 
 
-class SACConfig(NoiseConfig):
+class SACConfig(SequenceConfig):
     """Defaults: Haarnoja et al. 2018b, table 1, unless a field says otherwise."""
 
     learning_rate: float = Field(3e-4, gt=0)
@@ -59,7 +60,7 @@ class SACConfig(NoiseConfig):
     """widths of the hidden layers of actor and critics"""
 
 
-class SAC(OffPolicyAgent):
+class SAC(SequenceControl):
     """Off-policy actor-critic with a stochastic actor and twin critics."""
 
     Config: type[SACConfig] = SACConfig
@@ -67,7 +68,6 @@ class SAC(OffPolicyAgent):
     def __init__(self, config: SACConfig, task: Task) -> None:
         super().__init__(config, task)
         self.config = config
-        self.noise = ExplorationNoise(config, self.action_size)
         self.target_entropy = -float(self.action_size) if config.target_entropy is None else config.target_entropy
 
         weights = seeding.torch_generator(task.seed, "weights")
@@ -93,24 +93,17 @@ class SAC(OffPolicyAgent):
         }
 
     def _actor(self, weights: torch.Generator) -> MLP:
-        return MLP(self.obs_size, self.config.hidden, 2 * self.action_size, generator=weights).to(self.device)
+        network = MLP(self.feature_size, self.config.hidden, 2 * self.action_size, generator=weights)
+        return self.remembering(network.to(self.device), weights)
 
     def _critics(self, weights: torch.Generator) -> Ensemble:
         return self.ensemble(2, 1, weights)
 
     def ensemble(self, count: int, outputs: int, weights: torch.Generator) -> Ensemble:
         """So many critics of observation and action with so many outputs."""
-        inputs = self.obs_size + self.action_size
+        inputs = self.feature_size + self.action_size
         critics = (MLP(inputs, self.config.hidden, outputs, generator=weights) for _ in range(count))
-        return Ensemble([critic.to(self.device) for critic in critics])
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        """State of the noise."""
-        return self.noise.initial_carry(num_envs)
-
-    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Noise starts from zero in a fresh episode."""
-        return self.noise.reset_carry(carry, ended)
+        return self.remembering(Ensemble([critic.to(self.device) for critic in critics]), weights)
 
     def unit_action(
         self, features: Floats, carry: Carry, *, explore: bool, rng: np.random.Generator
@@ -122,7 +115,8 @@ class SAC(OffPolicyAgent):
     @torch.inference_mode()
     def learn(self, batch: Batch) -> Metrics:
         """Exactly one update of critics, actor, temperature and targets."""
-        tensors, rows = self.tensors(batch), len(batch.reward)
+        tensors = self.tensors(batch)
+        rows = len(tensors.reward)
         temperature = self.log_temperature.exp()
 
         critic_loss, gradient = self.critic_gradient(tensors, self.normal_noise(rows), temperature)
@@ -178,7 +172,7 @@ class SAC(OffPolicyAgent):
         value, by_output = self.value(critics.output)
         loss = soft.soft_policy_loss(value, sample.log_prob, temperature)
 
-        by_action = critics.input_gradient(by_output.div_(-rows), self.obs_size)  # [B, A]
+        by_action = critics.input_gradient(by_output.div_(-rows), self.feature_size)  # [B, A]
         by_log_prob = (temperature / rows).expand(rows)
         by_actor = torch.cat(squashed_gaussian_gradient(sample, by_action, by_log_prob), dim=1)  # [B, 2A]
         return loss, actor.weight_gradient(by_actor), sample.log_prob

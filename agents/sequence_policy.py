@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from rlkit import seeding
+from rlkit.agents.core_options import core_of
 from rlkit.agents.observations import token_parts
 from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConfig, RolloutTensors
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
 from rlkit.nn.attention_encoder import AttentionEncoder
-from rlkit.nn.cores import Core, EncoderCore, Memory, RecurrentCore, TransformerCore
+from rlkit.nn.cores import Core, EncoderCore, Memory
 from rlkit.nn.precision import Precision
 from rlkit.nn.recurrent_actor_critic import RecurrentActorCritic, Sequences
 from rlkit.ops.advantages import gae
@@ -42,7 +43,7 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
     def __init__(self, config: PolicyConfig, task: Task) -> None:
         super().__init__(config, task)
         weights = seeding.torch_generator(task.seed, "weights")
-        core = core_of(config, task.observation_space, self.obs_size, weights)
+        core = policy_core(config, task.observation_space, self.obs_size, weights)
         self.network = RecurrentActorCritic(
             core, config.hidden, self.head, activation=config.activation, log_std=config.initial_log_std,
             generator=weights, precision=Precision(config.precision, self.device), device=self.device,
@@ -161,23 +162,18 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         self.network.precision.load_state(state["precision"])
 
 
-def core_of(config: PolicyConfig, space: gymnasium.Space[Any], inputs: int, weights: torch.Generator) -> Core:
-    """The core that the options name, for flat observations of this space."""
+def policy_core(config: PolicyConfig, space: gymnasium.Space[Any], inputs: int, weights: torch.Generator) -> Core:
+    """Encoder and core that the options name, for flat observations of this space."""
     encoder = None
     if config.encoder == "attention":
         encoder = AttentionEncoder(
             token_parts(space), config.encoder_width, layers=config.encoder_layers, heads=config.encoder_heads,
             generator=weights,
         )  # fmt: skip
-    if config.core == "transformer":
-        return TransformerCore(
-            inputs, config.core_width, layers=config.core_layers, heads=config.core_heads,
-            context=config.core_context, gate=config.core_gate, generator=weights, encoder=encoder,
-        )  # fmt: skip
     if config.core == "none":
         assert encoder is not None
         return EncoderCore(encoder)
-    return RecurrentCore(config.core, inputs, config.core_width, weights, encoder)
+    return core_of(config, inputs, weights, encoder)
 
 
 def _no_values(obs: Floats, is_first: Bools, beginning: Beginning | None) -> Floats:

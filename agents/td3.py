@@ -19,17 +19,18 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, Tensors, joined
+from rlkit.agents.off_policy import Tensors, joined
+from rlkit.agents.sequence_control import SequenceConfig, SequenceControl
 from rlkit.data.replay import Batch
 from rlkit.nn.ensemble import Ensemble
 from rlkit.nn.mlp import MLP
 from rlkit.nn.optim import Adam
 from rlkit.ops import dpg
 from rlkit.ops.value_learning import td_target
-from rlkit.types import Bools, Carry, Floats, Metrics, State, Task
+from rlkit.types import Carry, Floats, Metrics, State, Task
 
 
-class TD3Config(NoiseConfig):
+class TD3Config(SequenceConfig):
     """Defaults: Fujimoto et al. 2018, section 6.1, unless a field says otherwise."""
 
     learning_rate: float = Field(1e-3, gt=0)
@@ -48,7 +49,7 @@ class TD3Config(NoiseConfig):
     """widths of the hidden layers of actor and critics"""
 
 
-class TD3(OffPolicyAgent):
+class TD3(SequenceControl):
     """Off-policy actor-critic with a deterministic actor and twin critics."""
 
     Config = TD3Config
@@ -56,7 +57,6 @@ class TD3(OffPolicyAgent):
     def __init__(self, config: TD3Config, task: Task) -> None:
         super().__init__(config, task)
         self.config = config
-        self.noise = ExplorationNoise(config, self.action_size)
 
         weights = seeding.torch_generator(task.seed, "weights")
         self.actor, self.target_actor = self._actor(weights), self._actor(weights)
@@ -76,21 +76,13 @@ class TD3(OffPolicyAgent):
         self._updates = 0
 
     def _actor(self, weights: torch.Generator) -> MLP:
-        network = MLP(self.obs_size, self.config.hidden, self.action_size, output="tanh", generator=weights)
-        return network.to(self.device)
+        network = MLP(self.feature_size, self.config.hidden, self.action_size, output="tanh", generator=weights)
+        return self.remembering(network.to(self.device), weights)
 
     def _critics(self, weights: torch.Generator) -> Ensemble:
-        count, inputs = 2 if self.config.twin else 1, self.obs_size + self.action_size
+        count, inputs = 2 if self.config.twin else 1, self.feature_size + self.action_size
         critics = (MLP(inputs, self.config.hidden, 1, generator=weights) for _ in range(count))
-        return Ensemble([critic.to(self.device) for critic in critics])
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        """State of the noise."""
-        return self.noise.initial_carry(num_envs)
-
-    def reset_carry(self, carry: Carry, ended: Bools) -> Carry:
-        """Noise starts from zero in a fresh episode."""
-        return self.noise.reset_carry(carry, ended)
+        return self.remembering(Ensemble([critic.to(self.device) for critic in critics]), weights)
 
     def unit_action(
         self, features: Floats, carry: Carry, *, explore: bool, rng: np.random.Generator
@@ -141,7 +133,7 @@ class TD3(OffPolicyAgent):
         critic = self.critics.members[0].trace(joined(batch.obs, actor.output))
         value = critic.output.squeeze(1)  # [B]
         by_input = critic.input_gradient(dpg.deterministic_policy_loss_gradient(value)[:, None])
-        by_action = by_input[:, self.obs_size :]  # [B, A]
+        by_action = by_input[:, self.feature_size :]  # [B, A]
         return dpg.deterministic_policy_loss(value), actor.weight_gradient(by_action)
 
     def training_state(self) -> State:

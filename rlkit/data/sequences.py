@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -68,6 +68,35 @@ class SequenceBatch:
         return {name: array for name, array in found.items() if array is not None}
 
 
+class WithSuccessors(NamedTuple):
+    """Steps of B rows with true successors put in where the next step is none."""
+
+    obs: Floats  # [B, L, O]; rows that need fewer steps end in zeros
+    is_first: Bools  # [B, L]
+    cut: Bools  # [B, T] where a successor was put in: the episode goes on, the row does not
+    place: Indices  # [B, T] of each step within its longer row
+    next_place: Indices  # [B, T] of its true successor; of no meaning where it terminated
+
+
+def with_successors(obs: Floats, next_obs: Floats, is_first: Bools, terminated: Bools) -> WithSuccessors:
+    """T steps of B rows [B, T, O] as longer ones, in which a memory meets every step's true successor.
+
+    A step that was truncated, or after which the episode was lost, is followed by its successor within its own episode;
+    so is the last step of a row. Nothing comes after that successor in its episode, so no other step hears of it.
+    """
+    cut = ~terminated
+    cut[:, :-1] &= is_first[:, 1:]
+    place = np.arange(cut.shape[1]) + np.cumsum(cut, axis=1) - cut
+    length = int((place[:, -1] + cut[:, -1]).max()) + 1
+    row = np.arange(len(cut))[:, None]
+    longer = np.zeros((len(cut), length, obs.shape[2]), np.float32)
+    begins = np.zeros((len(cut), length), np.bool_)
+    longer[row, place], begins[row, place] = obs, is_first
+    at_row, at_time = np.nonzero(cut)
+    longer[at_row, place[at_row, at_time] + 1] = next_obs[at_row, at_time]
+    return WithSuccessors(longer, begins, cut, place, np.minimum(place + 1, length - 1))
+
+
 class SequenceRollout(Rollout):
     """A `Rollout` that knows which steps are the first of their episodes."""
 
@@ -108,26 +137,13 @@ class SequenceRollout(Rollout):
     def evaluate_sequences(self, values: SequenceValues, first: int = 0) -> Evaluated:
         """As `evaluate`; each cut step's true successor is valued as the step after it in its own episode."""
         held = slice(first, len(self))
-        obs, next_obs, is_first = self.obs[held], self.next_obs[held], self.is_first[held]
-        terminated = self.terminated[held]
-        cut = ~terminated
-        cut[:-1] &= is_first[1:]  # truncated, or lost
-        rows = cut.shape[1]
-
-        time, row = (np.asarray(index) for index in np.indices(cut.shape))
-        place = time + np.cumsum(cut, axis=0) - cut  # successors of cut steps are put in between
-        length = int((place[-1] + cut[-1]).max()) + 1
-        longer = np.zeros((rows, length, obs.shape[2]), np.float32)
-        begins = np.zeros((rows, length), np.bool_)
-        longer[row, place], begins[row, place] = obs, is_first
-        longer[row[cut], place[cut] + 1] = next_obs[cut]
-
-        found = values(longer, begins, self.beginning if first == 0 else None)
-        value = found[row, place]
-        next_value = np.zeros_like(value)
-        next_value[:-1] = value[1:]
-        next_value[cut] = found[row[cut], place[cut] + 1]
-        return Evaluated(self.reward[held], value, next_value, terminated, cut)
+        obs, next_obs = (array[held].swapaxes(0, 1) for array in (self.obs, self.next_obs))
+        is_first, terminated = (array[held].swapaxes(0, 1) for array in (self.is_first, self.terminated))
+        longer = with_successors(obs, next_obs, is_first, terminated)
+        found = values(longer.obs, longer.is_first, self.beginning if first == 0 else None)
+        row = np.arange(len(found))[:, None]
+        value, next_value = found[row, longer.place].T, found[row, longer.next_place].T
+        return Evaluated(self.reward[held], value, next_value, self.terminated[held], longer.cut.T)
 
     def sequences(self, value: Floats, advantage: Floats) -> SequenceBatch:
         """The newest T steps, rows first, given values and advantages [T, N]."""

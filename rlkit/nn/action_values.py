@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -59,10 +59,10 @@ class ActionValues(Protocol):
     feature_size: int
     """D, the width of `features`."""
 
-    def outputs(self, obs: Tensor, draws: Draws = NO_DRAWS) -> Tensor:
-        """Outputs [B, A, K] of prepared observations [B, *O], without gradients."""
+    def outputs(self, obs: Any, draws: Draws = NO_DRAWS) -> Tensor:
+        """Outputs [B, A, K] of prepared observations [B, *O] (on a core `Steps`), without gradients."""
 
-    def trace(self, obs: Tensor, draws: Draws = NO_DRAWS) -> ValueTrace:
+    def trace(self, obs: Any, draws: Draws = NO_DRAWS) -> ValueTrace:
         """The same with what gradients need."""
 
     def act_outputs(self, obs: Array, draws: Draws = NO_DRAWS) -> Array:

@@ -28,6 +28,9 @@ LATE: dict[str, Any] = {"learning_starts": STEPS * ENVS - 1, "batch_size": 16, "
 ROLLOUT: dict[str, Any] = {"n_steps": STEPS, "hidden": (16, 16)}
 OFF_POLICY = (CONTINUOUS, {**LATE, "update_to_data_ratio": 1 / ENVS})
 VALUES = (DISCRETE, {**LATE, "train_every": ENVS})
+TRANSFORMER: dict[str, Any] = {
+    "core": "transformer", "core_width": 8, "core_heads": 2, "core_context": 8, "sequence_length": 4, "burn_in": 2
+}  # fmt: skip
 # By agent: actions, and a configuration that updates once, after the last step.
 AGENTS: dict[str, tuple[spaces.Space[Any], dict[str, Any]]] = {
     "dqn": VALUES,
@@ -38,6 +41,9 @@ AGENTS: dict[str, tuple[spaces.Space[Any], dict[str, Any]]] = {
     "a2c": (CONTINUOUS, {**ROLLOUT, "optimizer": "adam"}),
     "tqc": OFF_POLICY,
     "crossq": (CONTINUOUS, {**OFF_POLICY[1], "critic_hidden": (16, 16), "policy_delay": 1}),
+    "sac on a gru": (CONTINUOUS, {**OFF_POLICY[1], **TRANSFORMER, "core": "gru"}),
+    "td3 on a transformer": (CONTINUOUS, {**OFF_POLICY[1], "policy_delay": 1, **TRANSFORMER}),
+    "dqn on a gru": (DISCRETE, {**LATE, "train_every": ENVS, **TRANSFORMER, "core": "gru"}),
     **dict.fromkeys(("rainbow", "c51", "qr-dqn", "iqn", "munchausen-dqn"), VALUES),
 }
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -45,7 +51,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 
 def build(name: str, device: str) -> Any:
     action_space, values = AGENTS[name]
-    agent = registry.agent_class(name)
+    agent = registry.agent_class(name.split()[0])
     config = registry.config_class(agent)(**values)
     return agent(config, Task(OBS, action_space, num_envs=ENVS, total_steps=1000, device=device))
 
@@ -83,8 +89,9 @@ def gradients(agent: Any) -> dict[str, Tensor]:
 def assert_gives_the_cpus_update(agent: Any, reference: Any) -> None:
     """The same actions, metrics and gradients to 1e-4; Adam's first step is a sign, so weights would say nothing."""
     experience, rng = steps(reference), np.random.default_rng(0)
-    obs, carry = experience[0].obs, reference.initial_carry(ENVS)
-    (action, *_), (expected, *_) = (each.act(obs, carry, explore=False, rng=rng) for each in (agent, reference))
+    (action, *_), (expected, *_) = (
+        each.act(experience[0].obs, each.initial_carry(ENVS), explore=False, rng=rng) for each in (agent, reference)
+    )
     np.testing.assert_allclose(action, expected, atol=1e-4)
 
     metrics, wanted = (one_update(each, experience) for each in (agent, reference))
@@ -107,7 +114,8 @@ def test_agents_train_and_go_on_on_the_gpu(name: str, tmp_path: Path) -> None:
     env = "CartPole-v1" if AGENTS[name][0] is DISCRETE else "Pendulum-v1"
     config = {"n_steps": 50} if name in ("ppo", "a2c") else {"learning_starts": 100}
     options: dict[str, Any] = {"preset": "none", "device": "cuda", "eval_every": 0, "checkpoint_every": 200}
-    first = rlkit.train(name, env, total_steps=300, run_dir=tmp_path, agent_config=config, **options)
+    config |= {key: value for key, value in AGENTS[name][1].items() if key in TRANSFORMER}
+    first = rlkit.train(name.split()[0], env, total_steps=300, run_dir=tmp_path, agent_config=config, **options)
     assert {tensor.device.type for tensor in tensors_of(first.agent.policy_state())} == {"cuda"}
     result = rlkit.resume(tmp_path, total_steps=400)
     assert result.steps == 400

@@ -1,0 +1,88 @@
+"""What a deep Q-network is made of, from its options: networks, replay, what values are, and the compiled update."""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+
+from rlkit.agents.core_options import core_of
+from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.observations import ObservationTensors
+from rlkit.agents.replayed_steps import require_no, sequence_replay
+from rlkit.data.replays import Replay, UniformReplay, make_replay
+from rlkit.errors import UsageError
+from rlkit.nn.action_values import ActionValues, Design, action_values
+from rlkit.nn.compiled_td import CompiledTD, compiled_td
+from rlkit.nn.optim import Adam
+from rlkit.nn.return_heads import CategoricalHead, QuantileHead, ReturnHead, ValueHead
+from rlkit.nn.values_on_core import ValuesOnCore
+from rlkit.types import Task
+
+
+def return_head(config: DQNConfig, device: torch.device) -> ReturnHead:
+    """What the outputs of an action say: its value, or a distribution of returns."""
+    if config.distribution == "none":
+        return ValueHead(config.loss)
+    if config.distribution == "categorical":
+        return CategoricalHead(config.atoms, config.lowest_return, config.highest_return, device)
+    return QuantileHead(config.quantiles, config.quantile_threshold, device)
+
+
+def value_networks(
+    config: DQNConfig, task: Task, prepare: ObservationTensors, outputs: int, weights: torch.Generator
+) -> tuple[ActionValues, ActionValues]:
+    """The network and its target with so many outputs for each action, on a core of its own each where one is named.
+
+    Raises:
+        UsageError: a core is to see pictures.
+    """
+    assert isinstance(task.action_space, spaces.Discrete)
+    design = Design(
+        actions=int(task.action_space.n), outputs=outputs, hidden=config.hidden, image=prepare.image,
+        dueling=config.dueling, noisy_sigma=config.noisy_sigma if config.noisy else None,
+        implicit=config.distribution == "implicit",
+    )  # fmt: skip
+    if config.core != "none" and design.image is not None:
+        raise UsageError("agent.core takes observations as vectors: with pictures choose agent.core none")
+
+    def network() -> ActionValues:
+        device = torch.device(task.device)
+        if config.core == "none":
+            return action_values(design, prepare.shape, device, weights)
+        return ValuesOnCore(core_of(config, prepare.shape[0], weights), design, device, weights)
+
+    return network(), network()
+
+
+def value_replay(config: DQNConfig, task: Task) -> Replay:
+    """An empty replay; of sequences where there is a core.
+
+    Raises:
+        UsageError: options do not go with a core.
+    """
+    assert isinstance(task.action_space, spaces.Discrete)
+    actions = int(task.action_space.n)
+    if config.core == "none":
+        return make_replay(
+            task.observation_space, task.action_space,
+            config.buffer_size if task.total_steps else 0, task.num_envs,
+            n_step=config.n_step, gamma=config.gamma, frame_stack=task.frame_stack, action_mask_size=actions,
+            alpha=config.priority_alpha if config.prioritized else 0.0,
+        )  # fmt: skip
+    refused = {f"agent.n_step is {config.n_step}, it must be 1": config.n_step > 1}
+    require_no(refused | {"agent.prioritized must be off": config.prioritized}, config.core)
+    return UniformReplay(sequence_replay(
+        config, task, task.action_space, buffer_size=config.buffer_size, gamma=config.gamma, action_mask_size=actions,
+    ))  # fmt: skip
+
+
+def compiled_update(
+    config: DQNConfig, network: ActionValues, target_network: ActionValues, optimizer: Adam
+) -> CompiledTD | None:
+    """The update of a small network in one call, where the configuration asks for nothing more."""
+    if config.distribution != "none" or config.munchausen:
+        return None
+    return compiled_td(
+        network, target_network, optimizer,
+        double=config.double, squared=config.loss == "squared", max_grad_norm=config.max_grad_norm,
+    )  # fmt: skip
