@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +16,45 @@ from rlkit.errors import UsageError
 Order: TypeAlias = Literal["backward", "forward"]
 
 
-class RepeatPrevious(gym.Env[Any, Any]):
+class _SymbolRecall(gym.Env[Any, Any], ABC):
+    """Symbols 0 … n - 1, drawn evenly and independently, of which some are to be named later."""
+
+    metadata = METADATA
+
+    def __init__(self, length: int, symbols: int, render_mode: str | None) -> None:
+        self.render_mode = checked_render_mode(render_mode)
+        self.length, self.symbols = length, _checked_count(symbols)
+        self.action_space = spaces.Discrete(symbols)
+        self.sequence = [0] * length
+        self._steps = 0
+
+    @property
+    def known_returns(self) -> KnownReturns:
+        """For these arguments."""
+        return _recall_returns(self.symbols)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """The first symbol.
+
+        Raises:
+            UsageError: `options` names too few or too many symbols, or one that does not exist.
+        """
+        super().reset(seed=seed)
+        given = None if options is None else options.get("symbols")
+        drawn = self.np_random.integers(self.symbols, size=self.length) if given is None else given
+        self.sequence, self._steps = _checked_sequence(drawn, self.length, self.symbols), 0
+        return self.sequence[0], {}
+
+    @abstractmethod
+    def picture(self) -> Picture:
+        """What is in sight; the caption tells what is to be named."""
+
+    def render(self) -> Any:
+        """The picture, [H, W, 3] uint8, or text."""
+        return rendered(self.picture, self.render_mode)
+
+
+class RepeatPrevious(_SymbolRecall):
     """Name the symbol of k steps ago.
 
     Every step shows one of n symbols, drawn evenly and independently, as Discrete(n). An episode shows `length`
@@ -40,57 +79,31 @@ class RepeatPrevious(gym.Env[Any, Any]):
         UsageError: an argument is out of these ranges, or `options` names symbols that do not fit.
     """
 
-    metadata = METADATA
-
     def __init__(self, *, k: int = 4, length: int = 52, symbols: int = 4, render_mode: str | None = None) -> None:
         if not 1 <= k < length:
             raise UsageError(f"k is {k}, it must be at least 1 and below length, which is {length}")
-        self.render_mode = checked_render_mode(render_mode)
-        self.k, self.length, self.symbols = k, length, _checked_count(symbols)
+        super().__init__(length, symbols, render_mode)
+        self.k = k
         self.observation_space = spaces.Discrete(symbols)
-        self.action_space = spaces.Discrete(symbols)
-        self.sequence = [0] * length
-        self._shown = 0  # place of the symbol in sight
-
-    @property
-    def known_returns(self) -> KnownReturns:
-        """For these arguments."""
-        return _recall_returns(self.symbols)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """The first symbol.
-
-        Raises:
-            UsageError: `options` names too few or too many symbols, or one that does not exist.
-        """
-        super().reset(seed=seed)
-        given = None if options is None else options.get("symbols")
-        drawn = self.np_random.integers(self.symbols, size=self.length) if given is None else given
-        self.sequence, self._shown = _checked_sequence(drawn, self.length, self.symbols), 0
-        return self.sequence[0], {}
 
     def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
         """The next symbol; after the last answer, the last one again."""
         assert self.action_space.contains(action), f"{action!r} ({type(action)}) invalid"
-        shown, reward = self._shown, 0.0
+        shown, reward = self._steps, 0.0
         if shown >= self.k:
             reward = (1.0 if action == self.sequence[shown - self.k] else -1.0) / (self.length - self.k)
         terminated = shown == self.length - 1
-        self._shown = shown = shown if terminated else shown + 1
+        self._steps = shown = shown if terminated else shown + 1
         return self.sequence[shown], reward, terminated, False, {}
 
     def picture(self) -> Picture:
         """The symbols side by side, the agent on the one in sight; the caption tells the one to repeat."""
-        seen = self.sequence[self._shown]
-        asked = f", to repeat {self.sequence[self._shown - self.k]}" if self._shown >= self.k else ""
-        return Picture(("." * self.symbols,), agent=(0, seen), caption=f"step {self._shown}, symbol {seen}{asked}")
-
-    def render(self) -> Any:
-        """The picture, [H, W, 3] uint8, or text."""
-        return rendered(self.picture, self.render_mode)
+        seen = self.sequence[self._steps]
+        asked = f", to repeat {self.sequence[self._steps - self.k]}" if self._steps >= self.k else ""
+        return Picture(("." * self.symbols,), agent=(0, seen), caption=f"step {self._steps}, symbol {seen}{asked}")
 
 
-class Autoencode(gym.Env[Any, Any]):
+class Autoencode(_SymbolRecall):
     """Watch a sequence of symbols, then say it from the last to the first.
 
     The first `length` observations are symbols 0 … n - 1, drawn evenly and independently; actions are then ignored.
@@ -115,8 +128,6 @@ class Autoencode(gym.Env[Any, Any]):
         UsageError: an argument is out of these ranges, or `options` names symbols that do not fit.
     """
 
-    metadata = METADATA
-
     def __init__(
         self, *, length: int = 8, symbols: int = 4, order: Order = "backward", render_mode: str | None = None
     ) -> None:
@@ -124,29 +135,9 @@ class Autoencode(gym.Env[Any, Any]):
             raise UsageError(f"length is {length}, there must be at least one symbol to remember")
         if order not in ("backward", "forward"):
             raise UsageError(f"order is {order!r}, allowed: 'backward', 'forward'")
-        self.render_mode = checked_render_mode(render_mode)
-        self.length, self.symbols, self.order = length, _checked_count(symbols), order
+        super().__init__(length, symbols, render_mode)
+        self.order = order
         self.observation_space = spaces.Discrete(symbols + 1)
-        self.action_space = spaces.Discrete(symbols)
-        self.sequence = [0] * length
-        self._steps = 0
-
-    @property
-    def known_returns(self) -> KnownReturns:
-        """For these arguments."""
-        return _recall_returns(self.symbols)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """The first symbol.
-
-        Raises:
-            UsageError: `options` names too few or too many symbols, or one that does not exist.
-        """
-        super().reset(seed=seed)
-        given = None if options is None else options.get("symbols")
-        drawn = self.np_random.integers(self.symbols, size=self.length) if given is None else given
-        self.sequence, self._steps = _checked_sequence(drawn, self.length, self.symbols), 0
-        return self.sequence[0], {}
 
     def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
         """The next symbol, or the next answer."""
@@ -166,10 +157,6 @@ class Autoencode(gym.Env[Any, Any]):
             return Picture(("." * self.symbols,), agent=(0, seen), caption=f"watch: {seen}")
         due = f"answer {answered + 1}: {self.sequence[self._asked(answered)]}" if answered < self.length else "the end"
         return Picture(("?" * self.symbols,), {"?": _ASKED}, caption=due)
-
-    def render(self) -> Any:
-        """The picture, [H, W, 3] uint8, or text."""
-        return rendered(self.picture, self.render_mode)
 
     def _asked(self, answered: int) -> int:
         """Place of the symbol that is asked for after so many answers."""
