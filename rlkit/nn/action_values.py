@@ -199,7 +199,7 @@ class ComposedValues(nn.Module):
     def trace(self, obs: Tensor, draws: Draws = NO_DRAWS) -> ValueTrace:
         """The same with what gradients need."""
         with torch.enable_grad():
-            return _ComposedTrace(self, self(obs, draws))
+            return ModuleTrace(self, self(obs, draws))
 
     def act_outputs(self, obs: Array, draws: Draws = NO_DRAWS) -> Array:
         """Outputs [N, A, K]."""
@@ -218,15 +218,19 @@ class ComposedValues(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class _ComposedTrace:
-    network: ComposedValues
+class ModuleTrace:
+    """One pass of any module; its gradient can be taken once."""
+
+    network: nn.Module
     result: Tensor
 
     @property
     def output(self) -> Tensor:
+        """Outputs, [B, A, K]."""
         return self.result.detach()
 
     def weight_gradient(self, gradient: Tensor) -> Tensor:
+        """Gradient of a loss in the layout of the module's `flat`, given its gradient by the outputs."""
         return flat_gradient(self.result, self.network, gradient)
 
 

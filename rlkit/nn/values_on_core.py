@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rlkit.errors import UsageError
-from rlkit.nn.action_values import NO_DRAWS, ComposedValues, Design, Draws, Noise, ValueTrace
+from rlkit.nn.action_values import NO_DRAWS, ComposedValues, Design, Draws, ModuleTrace, Noise, ValueTrace
 from rlkit.nn.cores import Core, Memory
-from rlkit.nn.flat import flat_gradient, flatten_parameters
+from rlkit.nn.flat import flatten_parameters
 from rlkit.nn.on_core import Steps
 from rlkit.types import Array, Floats
 
@@ -57,7 +56,7 @@ class ValuesOnCore(nn.Module):
     def trace(self, obs: Steps, draws: Draws = NO_DRAWS) -> ValueTrace:
         """The same with what gradients need."""
         with torch.enable_grad():
-            return _Trace(self, self.forward(obs, draws))
+            return ModuleTrace(self, self.forward(obs, draws))
 
     def act_outputs(self, obs: Array, draws: Draws = NO_DRAWS) -> Array:
         """Outputs [N, A, K] for features that `step` gave."""
@@ -74,16 +73,3 @@ class ValuesOnCore(nn.Module):
     def draw_noise(self, rng: np.random.Generator) -> Noise | None:
         """Noise for one pass, where there are noisy layers."""
         return self.values.draw_noise(rng)
-
-
-@dataclass(frozen=True, slots=True)
-class _Trace:
-    network: ValuesOnCore
-    result: Tensor
-
-    @property
-    def output(self) -> Tensor:
-        return self.result.detach()
-
-    def weight_gradient(self, gradient: Tensor) -> Tensor:
-        return flat_gradient(self.result, self.network, gradient)
