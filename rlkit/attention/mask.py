@@ -26,7 +26,7 @@ class AttentionMask:
     - j < key_length[b]: what comes after is padding.
 
     The first and last key of its episode, as functions of the query, must not decrease: packed episodes follow each
-    other.
+    other. The tensors must not be changed afterwards: what was made of them once is kept.
 
     Args:
         causal: Whether later keys are hidden.
