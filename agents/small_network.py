@@ -17,17 +17,15 @@ import torch
 
 from rlkit import seeding
 from rlkit.agents.small_network_parts import (
-    TOO_LONG,
+    Episodes,
     GivenPolicy,
     NetworkConfig,
     NetworkMCConfig,
     NetworkSarsaConfig,
     SmallNetwork,
     epsilon_greedy,
-    epsilon_now,
     expected_value,
 )
-from rlkit.errors import EnvironmentFault
 from rlkit.mdp import Floats64, Integers
 from rlkit.nn.mlp import MLP
 from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition
@@ -101,7 +99,7 @@ class _Memoryless(SmallNetwork):
         gradient = np.zeros(trace.output.shape, np.float32)
         gradient[rows, columns] = errors
         with torch.no_grad():
-            self.network.flat.sub_(trace.weight_gradient(torch.from_numpy(gradient)), alpha=self.config.learning_rate)
+            self.network.flat.sub_(trace.weight_gradient(torch.from_numpy(gradient)), alpha=self.learning_rate)
         self._updates += 1
         return float(np.abs(errors).mean())
 
@@ -132,8 +130,7 @@ class NetworkMC(_Memoryless):
 
     def _prepare(self, task: Task) -> None:
         self._policy = GivenPolicy(self.config.policy, task, self.observations, self.config.gamma)
-        self._inputs: list[list[Floats]] = [[] for _ in range(task.num_envs)]
-        self._rewards: list[list[float]] = [[] for _ in range(task.num_envs)]
+        self._episodes = Episodes(task.num_envs, self.config.max_episode_steps)
 
     def _chosen(self, obs: Obs, explore: bool, rng: np.random.Generator) -> Integers:
         return self._policy.of_observations(obs, rng)
@@ -150,37 +147,32 @@ class NetworkMC(_Memoryless):
         """Add the transition to the episode of every row."""
         inputs = self.inputs(step.obs)
         for row in range(self._num_envs):
-            self._inputs[row].append(inputs[row])
-            self._rewards[row].append(float(step.reward[row]))
-            if len(self._rewards[row]) > self.config.max_episode_steps:
-                raise EnvironmentFault(TOO_LONG)
+            self._episodes.add(row, inputs[row], float(step.reward[row]))
         self._newest = step
         self._step += self._num_envs
 
     def update(self) -> Metrics:
         """Learn from the episodes that ended, step by step."""
         errors: list[float] = []
-        for row in np.flatnonzero(self._newest.ended):
+        for row in np.flatnonzero(self._newest.ended).tolist():
             is_cut = not self._newest.terminated[row]
             target = float(self.values(self._newest.next_obs)[row, 0]) if is_cut else 0.0
             returns = []
-            for reward in reversed(self._rewards[row]):
+            for reward in reversed(self._episodes.rewards[row]):
                 target = reward + self.config.gamma * target
                 returns.append(target)
-            for inputs, value in zip(self._inputs[row], reversed(returns), strict=True):
+            for inputs, value in zip(self._episodes.inputs[row], reversed(returns), strict=True):
                 errors.append(self.move(inputs[None], np.zeros(1, np.int64), np.array([value])))
-            self._inputs[row], self._rewards[row] = [], []
+            self._episodes.forget(row)
         return {"train/value_error": float(np.mean(errors))} if errors else {}
 
     def training_state(self) -> State:
         """The unfinished episodes."""
-        inputs = [np.array(each, np.float32).reshape(len(each), len(self._low)) for each in self._inputs]
-        return {"inputs": inputs, "rewards": [np.array(each) for each in self._rewards], "updates": self._updates}
+        return {**self._episodes.state(len(self._low)), "updates": self._updates}
 
     def load_training_state(self, state: State) -> None:
         """Restore `training_state`."""
-        self._inputs = [list(np.array(each)) for each in state["inputs"]]
-        self._rewards = [each.tolist() for each in state["rewards"]]
+        self._episodes.restore(state)
         self._updates = state["updates"]
 
 
@@ -202,7 +194,7 @@ class NetworkSarsa(_Memoryless):
 
     def epsilon(self) -> float:
         """ε at this step."""
-        return epsilon_now(self.config, self._total_steps, self._step)
+        return float(self.config.epsilon_at(self._step, self._total_steps))
 
     def _chosen(self, obs: Obs, explore: bool, rng: np.random.Generator) -> Integers:
         return epsilon_greedy(self.values(obs), self.epsilon() if explore else 0.0, rng)

@@ -27,17 +27,15 @@ import torch
 from rlkit import seeding
 from rlkit.agents.core_options import core_of
 from rlkit.agents.small_network_parts import (
-    TOO_LONG,
+    Episodes,
     GivenPolicy,
     NetworkMCConfig,
     NetworkSarsaConfig,
     SmallNetwork,
     epsilon_greedy,
-    epsilon_now,
     expected_value,
 )
 from rlkit.data.sequences import SequenceRollout, with_successors
-from rlkit.errors import EnvironmentFault
 from rlkit.mdp import Integers
 from rlkit.nn.cores import Memory
 from rlkit.nn.mlp import MLP
@@ -109,7 +107,7 @@ class _Remembering(SmallNetwork):
         """One step of gradient descent, given a loss's gradient by the values of the trace."""
         by_weights = trace.weight_gradient(torch.from_numpy(gradient))
         with torch.no_grad():
-            self.network.flat.sub_(by_weights, alpha=self.config.learning_rate)
+            self.network.flat.sub_(by_weights, alpha=self.learning_rate)
         self._updates += 1
 
     @torch.inference_mode()
@@ -138,8 +136,7 @@ class RememberingMC(_Remembering):
 
     def _prepare(self, task: Task) -> None:
         self._policy = GivenPolicy(self.config.policy, task, self.observations, self.config.gamma)
-        self._inputs: list[list[Floats]] = [[] for _ in range(task.num_envs)]
-        self._rewards: list[list[float]] = [[] for _ in range(task.num_envs)]
+        self._episodes = Episodes(task.num_envs, self.config.max_episode_steps)
         self._expected = np.zeros((task.num_envs, len(self._low)), np.float32)
 
     def _chosen(self, obs: Obs, values: Floats, explore: bool, rng: np.random.Generator) -> Integers:
@@ -150,11 +147,8 @@ class RememberingMC(_Remembering):
         inputs = self.inputs(step.obs)
         for row, is_lost in enumerate((inputs != self._expected).any(axis=1)):
             if is_lost:
-                self._inputs[row], self._rewards[row] = [], []
-            self._inputs[row].append(inputs[row])
-            self._rewards[row].append(float(step.reward[row]))
-            if len(self._rewards[row]) > self.config.max_episode_steps:
-                raise EnvironmentFault(TOO_LONG)
+                self._episodes.forget(row)
+            self._episodes.add(row, inputs[row], float(step.reward[row]))
         self._expected = self.inputs(step.next_obs)
         self._newest = step
         self._step += self._num_envs
@@ -167,7 +161,7 @@ class RememberingMC(_Remembering):
 
     def _learn(self, row: int, *, is_cut: bool) -> float:
         """Learn from the episode of a row and forget it; the mean absolute error before."""
-        rewards, inputs = self._rewards[row], self._inputs[row] + [self._expected[row]] * is_cut
+        rewards, inputs = self._episodes.rewards[row], self._episodes.inputs[row] + [self._expected[row]] * is_cut
         obs = torch.from_numpy(np.stack(inputs)[None])
         trace = self.trace(Sequences(obs, torch.arange(len(inputs))[None] == 0, None))
         values = trace.output.numpy()[:, 0]
@@ -175,20 +169,17 @@ class RememberingMC(_Remembering):
         for t in reversed(range(len(rewards))):
             target = rewards[t] + self.config.gamma * target
             gradient[t] = values[t] - target
-        self.move(trace, gradient / len(rewards))
-        self._inputs[row], self._rewards[row] = [], []
+        self.move(trace, gradient / np.float32(len(rewards)))
+        self._episodes.forget(row)
         return float(np.abs(gradient).sum() / len(rewards))
 
     def training_state(self) -> State:
         """The unfinished episodes."""
-        inputs = [np.array(each, np.float32).reshape(len(each), len(self._low)) for each in self._inputs]
-        rewards = [np.array(each) for each in self._rewards]
-        return {"inputs": inputs, "rewards": rewards, "expected": self._expected, "updates": self._updates}
+        return {**self._episodes.state(len(self._low)), "expected": self._expected, "updates": self._updates}
 
     def load_training_state(self, state: State) -> None:
         """Restore `training_state`."""
-        self._inputs = [list(np.array(each)) for each in state["inputs"]]
-        self._rewards = [each.tolist() for each in state["rewards"]]
+        self._episodes.restore(state)
         self._expected, self._updates = np.array(state["expected"]), state["updates"]
 
 
@@ -204,7 +195,7 @@ class RememberingSarsa(_Remembering):
 
     def epsilon(self) -> float:
         """ε at this step."""
-        return epsilon_now(self.config, self._total_steps, self._step)
+        return float(self.config.epsilon_at(self._step, self._total_steps))
 
     def _chosen(self, obs: Obs, values: Floats, explore: bool, rng: np.random.Generator) -> Integers:
         return epsilon_greedy(values, self.epsilon() if explore else 0.0, rng)
@@ -246,7 +237,7 @@ class RememberingSarsa(_Remembering):
         target = reward + self.config.gamma * np.where(terminated, 0.0, after)
 
         gradient, error = np.zeros_like(values), values[taken] - target
-        gradient[taken] = error / error.size
+        gradient[taken] = error / error.size  # of the mean of error² / 2
         self.move(trace, gradient.reshape(-1, self.num_actions))
         return float(np.abs(error).mean())
 

@@ -9,17 +9,13 @@ from gymnasium import spaces
 from pydantic import Field
 
 from rlkit.agents.core_options import CoreOptions
+from rlkit.errors import EnvironmentFault
 from rlkit.linear.observations import Observations, linear_reason
 from rlkit.linear.policies import policy_rows
 from rlkit.mdp import Floats64, Integers
 from rlkit.ops.schedules import scheduled_epsilon
 from rlkit.tabular.rules import drawn_action
-from rlkit.types import Array, Floats, Obs, Task
-
-TOO_LONG = (
-    "an episode has not ended within --agent.max-episode-steps, and only whole ones teach this agent; give the "
-    "environment a time limit (--wrap time-limit:max_episode_steps=1000), or raise it"
-)
+from rlkit.types import Array, Floats, Obs, State, Task
 
 
 class NetworkConfig(CoreOptions):
@@ -28,9 +24,9 @@ class NetworkConfig(CoreOptions):
     gamma: float = Field(0.99, ge=0.0, le=1.0)
     """discount of the next value"""
     hidden: tuple[int, ...] = (32, 32)
-    """widths of the hidden layers, with ReLU; with a core of those on it"""
-    learning_rate: float = Field(1e-3, gt=0.0)
-    """step size α of gradient descent; with a core it is that of the mean over a sequence, and may be larger"""
+    """widths of the hidden layers, with ReLU; with a core they stand on it"""
+    learning_rate: float | None = Field(None, gt=0.0)
+    """step size α of gradient descent; by default 0.001, with a core 0.01, for the mean over a sequence's steps"""
 
 
 class NetworkMCConfig(NetworkConfig):
@@ -52,6 +48,11 @@ class NetworkSarsaConfig(NetworkConfig):
     core_steps: int = Field(16, ge=1)
     """with a core: steps of every environment between two updates, through which gradients go back"""
 
+    def epsilon_at(self, step: int, total_steps: int) -> float:
+        """ε after so many of the run's env steps."""
+        final = self.epsilon if self.final_epsilon is None else self.final_epsilon
+        return scheduled_epsilon(1, self.epsilon, final, float(total_steps), step, 0)
+
 
 class SmallNetwork:
     """An agent for listed actions whose network takes the observation's numbers."""
@@ -66,6 +67,7 @@ class SmallNetwork:
     def __init__(self, config: Any, task: Task) -> None:
         assert isinstance(task.action_space, spaces.Discrete)
         self.config = config
+        self.learning_rate: float = config.learning_rate or (1e-3 if config.core == "none" else 1e-2)
         self.observations = Observations(task.observation_space)
         low, high = self.observations.low, self.observations.high
         self._is_bounded = np.isfinite(low) & np.isfinite(high) & (low < high)
@@ -95,6 +97,39 @@ class SmallNetwork:
         return (chosen + self._first_action).astype(self._action_type)
 
 
+class Episodes:
+    """What the network took and what was gained in the unfinished episodes of N rows."""
+
+    def __init__(self, num_envs: int, longest: int) -> None:
+        self._longest = longest
+        self.inputs: list[list[Floats]] = [[] for _ in range(num_envs)]
+        self.rewards: list[list[float]] = [[] for _ in range(num_envs)]
+
+    def add(self, row: int, inputs: Floats, reward: float) -> None:
+        """One step of a row. Raises EnvironmentFault where its episode is too long."""
+        self.inputs[row].append(inputs)
+        self.rewards[row].append(reward)
+        if len(self.rewards[row]) > self._longest:
+            raise EnvironmentFault(
+                "an episode has not ended within --agent.max-episode-steps, and only whole ones teach this agent; "
+                "give the environment a time limit (--wrap time-limit:max_episode_steps=1000), or raise it"
+            )
+
+    def forget(self, row: int) -> None:
+        """Begin the row's next episode."""
+        self.inputs[row], self.rewards[row] = [], []
+
+    def state(self, width: int) -> State:
+        """All of it, for inputs of this width."""
+        inputs = [np.array(each, np.float32).reshape(len(each), width) for each in self.inputs]
+        return {"inputs": inputs, "rewards": [np.array(each) for each in self.rewards]}
+
+    def restore(self, state: State) -> None:
+        """Restore `state`."""
+        self.inputs = [list(np.array(each)) for each in state["inputs"]]
+        self.rewards = [each.tolist() for each in state["rewards"]]
+
+
 class GivenPolicy:
     """The policy that is evaluated, the same everywhere or a line for each finite observation."""
 
@@ -118,12 +153,6 @@ class GivenPolicy:
     def table(self, num_actions: int) -> Floats64:
         """Probabilities [S, A] for every row of a finite observation space."""
         return np.broadcast_to(self._rows, (self._observations.num_rows, num_actions))
-
-
-def epsilon_now(config: NetworkSarsaConfig, total_steps: int, step: int) -> float:
-    """ε after so many of the run's env steps."""
-    final = config.epsilon if config.final_epsilon is None else config.final_epsilon
-    return scheduled_epsilon(1, config.epsilon, final, float(total_steps), step, 0)
 
 
 def epsilon_greedy(values: Floats, epsilon: float, rng: np.random.Generator) -> Integers:

@@ -212,3 +212,18 @@ def test_monte_carlo_drops_what_came_before_an_episode_was_lost() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(UsageError, match="heads"):
         rlkit.make("network-sarsa", "CartPole-v1", core="transformer", core_width=10, core_heads=4)
+
+
+def test_with_a_memory_sarsa_repeats_what_it_saw_a_step_ago(tmp_path: Any) -> None:
+    """Every answer right is 1; answers by chance are worth 0 (two symbols)."""
+    common: dict[str, Any] = {"gamma": 0.0, "epsilon": 0.3}
+    memory = {"core": "gru", "core_width": 16, "core_steps": 2, "hidden": (), "learning_rate": 1.0}
+    means = []
+    for number, options in enumerate((memory, {"learning_rate": 0.02})):
+        result = rlkit.train(
+            "network-sarsa", "rlkit/RepeatPrevious-v0", env_args=["k=1", "symbols=2", "length=12"], total_steps=8000,
+            num_envs=4, run_dir=tmp_path / str(number), preset="none", eval_every=0, agent_config=common | options,
+        )  # fmt: skip
+        means.append(rlkit.evaluate(result.run_dir, episodes=50, seed=1).mean)
+    assert means[0] > 0.95
+    assert means[1] < 0.3
