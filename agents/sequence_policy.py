@@ -20,6 +20,7 @@ from rlkit.agents.core_options import core_of
 from rlkit.agents.observations import token_parts
 from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConfig, RolloutTensors
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
+from rlkit.errors import UsageError
 from rlkit.nn.attention_encoder import AttentionEncoder
 from rlkit.nn.cores import Core, EncoderCore, Memory
 from rlkit.nn.precision import Precision
@@ -136,6 +137,16 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         """Of the core."""
         x = self._on_device(np.concatenate([self._prepare.array(obs) for obs in episode]))
         return {name: weights.cpu().numpy() for name, weights in self.network.core.attention_maps(x).items()}
+
+    def encoder(self) -> EncoderCore:
+        """See `PolicyActor`."""
+        core: object = self.network.core
+        if not isinstance(core, EncoderCore):
+            raise UsageError(
+                "features of a policy with a core depend on what came before: take a run with --agent.encoder "
+                "attention and --agent.core none"
+            )
+        return core
 
     def policy_state(self) -> State:
         """Weights of core and policy, log stds."""
