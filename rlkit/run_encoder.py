@@ -15,11 +15,11 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlkit.checkpoint import MANIFEST
+from rlkit.checkpoint import MANIFEST, read_manifest
 from rlkit.config import RunConfig
 from rlkit.envs.contract import Env
 from rlkit.envs.wrapper_names import resolve_wrapper
-from rlkit.errors import UsageError
+from rlkit.errors import CheckpointError, UsageError
 from rlkit.linear.observations import FeatureEncoder
 from rlkit.perception.encode_observation import EncodeObservation
 from rlkit.runs import RunFolder, open_run
@@ -108,16 +108,21 @@ def with_stored_encoder(config: RunConfig, folder: RunFolder) -> RunConfig:
     """A stored run with the encoder in its folder, wherever that has moved.
 
     Raises:
-        UsageError: it is gone.
+        CheckpointError: it is gone or damaged.
     """
     if encoder_source(config) is None:
         return config
-    if not (folder.path / FOLDER / "config.yaml").exists():
-        raise UsageError(
-            f"{folder.path / FOLDER} is gone, the encoder that this run's observations go through; copy it back, or "
-            "train anew"
-        )
-    return _naming(config, folder.path / FOLDER)
+    own = RunFolder(folder.path / FOLDER)
+    try:
+        stored = own.checkpoints.candidates()
+        if not stored or not (own.path / "config.yaml").exists():
+            raise CheckpointError(f"{own.path} is gone")
+        read_manifest(stored[0], verify=True)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}. It is the encoder that this run's observations go through: copy it back, or train anew"
+        ) from error
+    return _naming(config, own.path)
 
 
 def _naming(config: RunConfig, run: Path) -> RunConfig:
