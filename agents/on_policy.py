@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.core_options import CoreOptions
+from rlkit.agents.core_options import CoreOptions, EncoderOptions
 from rlkit.agents.observations import ObservationTensors, without_mask
 from rlkit.data.replay import require_rows
 from rlkit.data.rollout import Rollout, RolloutBatch, minibatches
@@ -35,7 +35,7 @@ RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
 """Keys of a transition's extras."""
 
 
-class PolicyConfig(CoreOptions):
+class PolicyConfig(EncoderOptions, CoreOptions):
     """Options of the networks and of the discount; defaults are stable-baselines3's, unless a field says otherwise."""
 
     learning_rate_schedule: Schedule = "constant"
@@ -54,12 +54,6 @@ class PolicyConfig(CoreOptions):
     """logarithm of the first standard deviation of continuous actions"""
     encoder: Literal["mlp", "attention"] = "mlp"
     """attention: the parts of an observation (of a Dict, entities, patches) attend to each other first"""
-    encoder_width: int = Field(64, ge=1)
-    """width of its tokens and features"""
-    encoder_layers: int = Field(2, ge=0)
-    """its blocks"""
-    encoder_heads: int = Field(4, ge=1)
-    """heads of each block, a divisor of the width"""
     precision: PrecisionName = "fp32"
     """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""
 

@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.core_options import core_of
-from rlkit.agents.observations import token_parts
+from rlkit.agents.core_options import attention_of, core_of
 from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConfig, RolloutTensors
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
 from rlkit.errors import UsageError
-from rlkit.nn.attention_encoder import AttentionEncoder
 from rlkit.nn.cores import Core, EncoderCore, Memory
 from rlkit.nn.precision import Precision
 from rlkit.nn.recurrent_actor_critic import RecurrentActorCritic, Sequences
@@ -175,12 +173,7 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
 
 def policy_core(config: PolicyConfig, space: gymnasium.Space[Any], inputs: int, weights: torch.Generator) -> Core:
     """Encoder and core that the options name, for flat observations of this space."""
-    encoder = None
-    if config.encoder == "attention":
-        encoder = AttentionEncoder(
-            token_parts(space), config.encoder_width, layers=config.encoder_layers, heads=config.encoder_heads,
-            generator=weights,
-        )  # fmt: skip
+    encoder = attention_of(config, space).encoder(weights) if config.encoder == "attention" else None
     if config.core == "none":
         assert encoder is not None
         return EncoderCore(encoder)

@@ -16,6 +16,7 @@ from rlkit.data.flatten import ObservationFlattener
 from rlkit.errors import UnsupportedTaskError
 from rlkit.nn.attention_encoder import AttentionEncoder, Part
 from rlkit.nn.cores import EncoderCore, RecurrentCore, TransformerCore
+from rlkit.types import Transition
 
 ENV = "rlkit/NearestMatch-v0"
 
@@ -119,3 +120,65 @@ def test_steps_apart_are_shuffled_by_themselves(tmp_path: Any) -> None:
     batch = actor.batch(rollout, 0.9, 0.9)
     assert batch.obs.shape[:2] == (2 * len(rollout), 1)
     assert [len(part) for part in actor.minibatches(batch, 7, np.random.default_rng(0))][:2] == [7, 7]
+
+
+DQN: dict[str, Any] = {
+    "encoder": "attention", "encoder_width": 8, "encoder_heads": 2, "encoder_layers": 1, "hidden": (16, 16),
+    "batch_size": 16, "buffer_size": 500, "learning_starts": 20,
+}  # fmt: skip
+RECURRENT = {"core": "gru", "core_width": 8, "sequence_length": 8, "burn_in": 2}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"prioritized": True, "n_step": 3, "double": True}, {"dueling": True, "noisy": True},
+     {"distribution": "implicit", "quantiles": 4}, {"hidden": ()}, RECURRENT],
+)  # fmt: skip
+def test_dqn_trains_resumes_and_acts_with_it(options: dict[str, Any], tmp_path: Any) -> None:
+    train: dict[str, Any] = {
+        # ε stands still: its fall keeps the horizon of the shorter run
+        "agent_config": {**DQN, "epsilon": 0.2, "final_epsilon": 0.2, **options}, "num_envs": 2, "preset": "none",
+        "eval_every": 0,
+    }  # fmt: skip
+    if "prioritized" in options:  # so does the exponent of the weights
+        train["agent_config"]["priority_beta"] = 1.0
+    whole = rlkit.train("dqn", ENV, total_steps=120, run_dir=tmp_path / "whole", **train)
+    rlkit.train("dqn", ENV, total_steps=64, run_dir=tmp_path / "part", **train)
+    again = rlkit.resume(tmp_path / "part", total_steps=120)
+    assert torch.equal(whole.agent.network.flat, again.agent.network.flat)
+    observation, _ = gym.make(ENV).reset(seed=0)
+    assert rlkit.load(whole.run_dir).predict(observation) in range(8)
+
+
+def test_order_does_not_matter_to_dqn_and_what_it_attends_to_is_told() -> None:
+    agent = rlkit.make("dqn", ENV, **DQN)
+    obs, _ = gym.make(ENV).reset(seed=0)
+    batch = {key: np.array(value)[None] for key, value in obs.items()}
+    turned = {key: value if key == "own" else value[:, ::-1] for key, value in batch.items()}
+    np.testing.assert_allclose(agent.features(turned), agent.features(batch), rtol=0, atol=1e-5)
+    assert agent.features(batch).shape == (1, agent.feature_size)
+    maps = agent.attention_maps([batch, turned])
+    assert {weights.shape for weights in maps.values()} == {(2, 13)}
+    assert rlkit.make("dqn", ENV).attention_maps([batch]) == {}
+
+
+def test_dqn_descends_the_gradient_of_its_loss_through_the_encoder(tmp_path: Any) -> None:
+    agent = rlkit.make("dqn", ENV, loss="squared", **{**DQN, "learning_starts": 10_000})
+    env = gym.make(ENV)
+    rng, obs = np.random.default_rng(0), env.reset(seed=0)[0]
+    for _ in range(40):
+        action = int(rng.integers(8))
+        following, reward, terminated, truncated, _ = env.step(action)
+        here, after = ({key: np.array(value)[None] for key, value in part.items()} for part in (obs, following))
+        ends = np.array([terminated]), np.array([truncated])
+        agent.observe(Transition(here, np.array([action]), np.array([reward], np.float32), after, *ends), ())
+        obs = env.reset()[0] if terminated or truncated else following
+    tensors = agent.tensors(agent.replay.sample(16, rng, beta=1.0))
+    flat, (_, gradient, _) = agent.network.flat, agent.loss_and_gradient(tensors)
+    direction = torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
+    direction /= direction.norm()
+    begin, losses = flat.clone(), []
+    for shift in (3e-3, -3e-3):
+        flat.copy_(begin + shift * direction)
+        losses.append(float(agent.loss_and_gradient(tensors)[0]))
+    assert float(gradient @ direction) == pytest.approx((losses[0] - losses[1]) / 6e-3, rel=5e-2, abs=2e-3)
