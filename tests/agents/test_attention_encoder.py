@@ -182,3 +182,90 @@ def test_dqn_descends_the_gradient_of_its_loss_through_the_encoder(tmp_path: Any
         flat.copy_(begin + shift * direction)
         losses.append(float(agent.loss_and_gradient(tensors)[0]))
     assert float(gradient @ direction) == pytest.approx((losses[0] - losses[1]) / 6e-3, rel=5e-2, abs=2e-3)
+
+
+class Follow(gym.Env[Any, Any]):
+    """The nearer the action is to the first of some things, the better; one thing of five is missing."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Dict(things=spaces.Box(-1, 1, (5, 2)), mask=spaces.MultiBinary(5))
+        self.action_space = spaces.Box(-1, 1, (2,))
+        self.steps = 0
+
+    def seen(self) -> dict[str, Any]:
+        self.things = self.np_random.uniform(-1, 1, (5, 2)).astype(np.float32)
+        return {"things": self.things, "mask": np.array([1, 1, 1, 1, 0], np.int8)}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.seen(), {}
+
+    def step(self, action: Any) -> Any:
+        reward = -float(np.square(action - self.things[0]).sum())
+        self.steps += 1
+        return self.seen(), reward, False, self.steps == 9, {}
+
+
+OFF_POLICY: dict[str, Any] = {
+    "encoder": "attention", "encoder_width": 8, "encoder_heads": 2, "encoder_layers": 1, "hidden": (16,),
+    "batch_size": 16, "buffer_size": 500, "learning_starts": 20,
+}  # fmt: skip
+OFF_POLICY_AGENTS = ("ddpg", "td3", "sac", "tqc")
+
+
+@pytest.mark.parametrize("options", [{}, {"n_step": 3}, RECURRENT], ids=["plain", "n-step", "gru"])
+@pytest.mark.parametrize("name", OFF_POLICY_AGENTS)
+def test_off_policy_agents_train_resume_and_act_with_it(name: str, options: dict[str, Any], tmp_path: Any) -> None:
+    train: dict[str, Any] = {"agent_config": {**OFF_POLICY, **options}, "preset": "none", "eval_every": 0}
+    whole = rlkit.train(name, Follow, total_steps=70, run_dir=tmp_path / "whole", **train)
+    rlkit.train(name, Follow, total_steps=45, run_dir=tmp_path / "part", **train)
+    again = rlkit.resume(tmp_path / "part", total_steps=70, env=Follow)
+    found, expected = again.agent.vectors, whole.agent.vectors
+    assert all(torch.equal(found[vector], expected[vector]) for vector in expected)
+    observation, _ = Follow().reset(seed=0)
+    assert rlkit.load(whole.run_dir, env=Follow).predict(observation).shape == (2,)
+
+
+def met(agent: Any) -> Any:
+    """A batch of what the agent met in a random episode."""
+    env = Follow()
+    rng, obs = np.random.default_rng(0), env.reset(seed=0)[0]
+    for _ in range(9):
+        following, reward, terminated, truncated, _ = env.step(action := rng.uniform(-1, 1, 2).astype(np.float32))
+        here, after = ({key: value[None] for key, value in part.items()} for part in (obs, following))
+        ends = np.array([terminated]), np.array([truncated])
+        agent.observe(Transition(here, action[None], np.array([reward], np.float32), after, *ends), ())
+        obs = following
+    return agent.replay.sample(6, rng)
+
+
+@pytest.mark.parametrize("name", OFF_POLICY_AGENTS)
+def test_actors_see_in_learning_what_they_saw_in_acting(name: str) -> None:
+    agent = rlkit.make(name, Follow, **OFF_POLICY)
+    batch = met(agent)
+    tensors = agent.tensors(batch)
+    for obs, steps in ((batch.obs, tensors.obs), (batch.next_obs, tensors.next_obs)):
+        features, _ = agent.actor.step(agent.prepare(obs), ())
+        np.testing.assert_allclose(agent.actor(steps).numpy(), agent.actor.numpy_forward(features), rtol=0, atol=1e-5)
+    shuffled = {key: value[:, [1, 0, 2, 3, 4]] for key, value in batch.obs.items()}
+    features, _ = agent.actor.step(agent.prepare(shuffled), ())
+    expected = agent.actor.numpy_forward(agent.actor.step(agent.prepare(batch.obs), ())[0])
+    np.testing.assert_allclose(agent.actor.numpy_forward(features), expected, rtol=0, atol=1e-5)
+    assert agent.attention_maps([{key: value[:1] for key, value in batch.obs.items()}] * 3).popitem()[1].shape == (3, 5)
+
+
+def test_ddpg_descends_the_gradients_of_its_losses_through_the_encoders() -> None:
+    agent = rlkit.make("ddpg", Follow, **OFF_POLICY)
+    tensors = agent.tensors(met(agent))
+    generator = torch.Generator().manual_seed(0)
+    for network, loss_and_gradient in ((agent.critic, agent.critic_gradient), (agent.actor, agent.actor_gradient)):
+        flat, (_, gradient) = network.flat, loss_and_gradient(tensors)
+        direction = torch.randn(flat.shape, generator=generator)
+        direction /= direction.norm()
+        begin, losses = flat.clone(), []
+        for shift in (3e-3, -3e-3):
+            flat.copy_(begin + shift * direction)
+            losses.append(float(loss_and_gradient(tensors)[0]))
+        flat.copy_(begin)
+        assert float(gradient @ direction) == pytest.approx((losses[0] - losses[1]) / 6e-3, rel=5e-2, abs=2e-3)
