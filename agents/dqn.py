@@ -272,10 +272,7 @@ class DQN:
 
     @torch.inference_mode()
     def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
-        """What it attends to at each of T steps, from their observations [1, *O]; empty if to nothing.
-
-        Weights [T, T] by layer and head of a core, [T, tokens] by head of the encoder.
-        """
+        """Weights [T, T] of a core's heads, [T, tokens] of an encoder's, from observations [1, *O] of T steps."""
         x = torch.cat([self._prepare.tensor(obs) for obs in episode])
         return {name: weights.cpu().numpy() for name, weights in self.network.attention_maps(x).items()}
 
