@@ -23,10 +23,10 @@ from rlkit.agents.on_policy import (
     PolicyConfig,
     RolloutTensors,
     policy_actor,
-    policy_gradient_step,
     scheduled,
     warn_of_short_run,
 )
+from rlkit.agents.policy_gradient import policy_gradient_step
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.nn.rmsprop import RMSProp

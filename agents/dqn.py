@@ -4,7 +4,8 @@ Q(s, a) learns from y = r + γ max_a' Q'(s', a') with a target copy Q' and repla
 `double` (van Hasselt et al. 2016), `dueling` (Wang et al. 2016), `prioritized` (Schaul et al. 2016), `n_step` (Sutton
 1988; Hessel et al. 2018), `noisy` (Fortunato et al. 2018), `distribution` (Bellemare et al. 2017; Dabney et al. 2018)
 and `munchausen` (Vieillard et al. 2020). `rlkit.agents.rainbow` combines them. With a `core` the network remembers,
-and learns from replayed sequences (Kapturowski et al. 2019, https://openreview.net/forum?id=r1lyTjAqYX).
+and learns from replayed sequences (Kapturowski et al. 2019, https://openreview.net/forum?id=r1lyTjAqYX); the encoder
+`attention` lets entities and the parts of a Dict attend to each other (`rlkit.nn.attention_encoder`).
 
 Deviations from the papers
 - Adam instead of RMSProp, gradients clipped by norm; networks for vectors are fully connected.
@@ -271,11 +272,9 @@ class DQN:
 
     @torch.inference_mode()
     def attention_maps(self, episode: Sequence[Obs]) -> Mapping[str, Array]:
-        """Weights [T, T] of each layer and head of the core, from observations [1, *O] of T steps; else nothing."""
-        if not isinstance(self.network, ValuesOnCore):
-            return {}
+        """Weights [T, T] of a core's heads, [T, tokens] of an encoder's, from observations [1, *O] of T steps."""
         x = torch.cat([self._prepare.tensor(obs) for obs in episode])
-        return {name: weights.cpu().numpy() for name, weights in self.network.core.attention_maps(x).items()}
+        return {name: weights.cpu().numpy() for name, weights in self.network.attention_maps(x).items()}
 
     def policy_state(self) -> State:
         """The network, and the env steps that ε depends on."""

@@ -6,13 +6,14 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from rlkit.agents.core_options import EncoderOptions
 from rlkit.agents.observations import EncoderName
 from rlkit.agents.replayed_steps import SequenceOptions
 
 Distribution: TypeAlias = Literal["none", "categorical", "quantile", "implicit"]
 
 
-class DQNConfig(SequenceOptions):
+class DQNConfig(EncoderOptions, SequenceOptions):
     """Defaults: Mnih et al. 2015 where they serve small tasks too, unless a field says otherwise."""
 
     learning_rate: float = Field(2.5e-4, gt=0)
@@ -50,7 +51,7 @@ class DQNConfig(SequenceOptions):
     hidden: tuple[int, ...] = (256, 256)
     """widths of the fully connected hidden layers; after the convolutions, where observations are pictures"""
     encoder: EncoderName = "auto"
-    """auto: for pictures nature (impala where they are small), else fully connected"""
+    """auto: for pictures nature (impala where small), else mlp; attention: its parts see each other first"""
     double: bool = False
     """the online network selects the next action, the target network values it (van Hasselt et al. 2016)"""
     dueling: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from gymnasium import spaces
 
-from rlkit.agents.core_options import core_of
+from rlkit.agents.core_options import attention_of, core_of
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.observations import ObservationTensors
 from rlkit.agents.replayed_steps import require_no, sequence_replay
@@ -37,10 +37,11 @@ def value_networks(
         UsageError: a core is to see pictures.
     """
     assert isinstance(task.action_space, spaces.Discrete)
+    attention = attention_of(config, task.observation_space) if config.encoder == "attention" else None
     design = Design(
         actions=int(task.action_space.n), outputs=outputs, hidden=config.hidden, image=prepare.image,
-        dueling=config.dueling, noisy_sigma=config.noisy_sigma if config.noisy else None,
-        implicit=config.distribution == "implicit",
+        attention=attention if config.core == "none" else None, dueling=config.dueling,
+        noisy_sigma=config.noisy_sigma if config.noisy else None, implicit=config.distribution == "implicit",
     )  # fmt: skip
     if config.core != "none" and design.image is not None:
         raise UsageError("agent.core takes observations as vectors: with pictures choose agent.core none")
@@ -49,7 +50,8 @@ def value_networks(
         device = torch.device(task.device)
         if config.core == "none":
             return action_values(design, prepare.shape, device, weights)
-        return ValuesOnCore(core_of(config, prepare.shape[0], weights), design, device, weights)
+        encoder = None if attention is None else attention.encoder(weights)  # what the core then sees
+        return ValuesOnCore(core_of(config, prepare.shape[0], weights, encoder), design, device, weights)
 
     return network(), network()
 

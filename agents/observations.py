@@ -17,7 +17,7 @@ from rlkit.nn.attention_encoder import Part
 from rlkit.nn.encoders import SMALLEST_NATURE, ImageEncoder, image_shape, is_image
 from rlkit.types import Array, Obs
 
-EncoderName: TypeAlias = Literal["auto", "mlp", "nature", "impala"]
+EncoderName: TypeAlias = Literal["auto", "mlp", "nature", "impala", "attention"]
 ACTION_MASK = "action_mask"
 """Key of a Dict observation that holds no feature but the actions allowed."""
 
@@ -102,7 +102,7 @@ def without_mask(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
 
 
 def _image_encoder(space: gymnasium.Space[Any], encoder: EncoderName) -> ImageEncoder | None:
-    if encoder == "mlp":
+    if encoder == "mlp" or encoder == "attention":  # which both take vectors
         return None
     if not is_image(space):
         if encoder == "auto":

@@ -14,20 +14,20 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.core_options import CoreOptions
+from rlkit.agents.core_options import CoreOptions, EncoderOptions
 from rlkit.agents.observations import ObservationTensors, without_mask
 from rlkit.data.replay import require_rows
 from rlkit.data.rollout import Rollout, RolloutBatch, minibatches
 from rlkit.errors import UsageError
 from rlkit.nn.action_heads import HeadTrace, action_head, action_head_reason
 from rlkit.nn.actor_critic import ActorCritic
+from rlkit.nn.cores import EncoderCore
 from rlkit.nn.mlp import Activation
 from rlkit.nn.precision import PrecisionName
-from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import gae
 from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
 from rlkit.spaces import observation_reason
-from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition
+from rlkit.types import Array, Bools, Carry, Floats, Obs, State, Task, Transition
 
 _LOG = logging.getLogger(__name__)
 Schedule: TypeAlias = Literal["constant", "linear"]
@@ -35,7 +35,7 @@ RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
 """Keys of a transition's extras."""
 
 
-class PolicyConfig(CoreOptions):
+class PolicyConfig(EncoderOptions, CoreOptions):
     """Options of the networks and of the discount; defaults are stable-baselines3's, unless a field says otherwise."""
 
     learning_rate_schedule: Schedule = "constant"
@@ -54,12 +54,6 @@ class PolicyConfig(CoreOptions):
     """logarithm of the first standard deviation of continuous actions"""
     encoder: Literal["mlp", "attention"] = "mlp"
     """attention: the parts of an observation (of a Dict, entities, patches) attend to each other first"""
-    encoder_width: int = Field(64, ge=1)
-    """width of its tokens and features"""
-    encoder_layers: int = Field(2, ge=0)
-    """its blocks"""
-    encoder_heads: int = Field(4, ge=1)
-    """heads of each block, a divisor of the width"""
     precision: PrecisionName = "fp32"
     """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""
 
@@ -209,6 +203,16 @@ class PolicyActor(ABC, Generic[RolloutT, BatchT]):
         """See `OnPolicyAgent`."""
         return {}
 
+    def encoder(self) -> EncoderCore:
+        """What encodes an observation by itself. Raises UsageError where nothing does."""
+        raise UsageError(
+            "a policy without an encoder has no features: take a run with --agent.encoder attention and no core"
+        )
+
+    def tensor(self, obs: Obs) -> Tensor:
+        """Observations [N, O] as the network takes them."""
+        return self._prepare.tensor(obs)
+
     def _on_device(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
@@ -339,6 +343,21 @@ class OnPolicyAgent:
         """
         return self.actor.attention_maps(episode)
 
+    @property
+    def feature_size(self) -> int:
+        """D, the width of `features`."""
+        return self.actor.encoder().size
+
+    @torch.inference_mode()
+    def features(self, obs: Obs) -> Floats:
+        """What the encoder gives, float32 [N, D]: frozen features for another agent.
+
+        Raises:
+            UsageError: there is none, or a core that makes them depend on what came before.
+        """
+        found: Floats = self.actor.encoder().encoder(self.actor.tensor(obs)).cpu().numpy()
+        return found
+
     def policy_state(self) -> State:
         """The policy's weights."""
         return self.actor.policy_state()
@@ -361,28 +380,6 @@ def warn_of_short_run(n_steps: int, task: Task) -> None:
             "larger --total-steps",
             f"{rollout:,}", f"{task.total_steps:,}",
         )  # fmt: skip
-
-
-def policy_gradient_step(
-    network: PolicyNetwork,
-    batch: RolloutTensors,
-    advantage: Tensor,
-    value_coefficient: float,
-    entropy_coefficient: float,
-) -> tuple[Metrics, Tensor]:
-    """Losses of A2C and REINFORCE, and the gradient of their weighted sum in the layout of `network.flat`."""
-    trace = network.trace(batch.obs, batch.action, batch.action_mask)
-    policy_loss = ops.policy_gradient_loss(trace.distribution.log_prob, advantage)
-    value_loss = ops.value_loss(trace.value, batch.target)
-    entropy = trace.distribution.entropy.mean()
-
-    gradient = trace.gradient(
-        ops.policy_gradient_loss_gradient(advantage),
-        -entropy_coefficient / len(advantage),
-        ops.value_loss_gradient(trace.value, batch.target).mul_(value_coefficient),
-    )
-    losses = torch.stack((policy_loss, value_loss, -entropy)).tolist()
-    return dict(zip(("train/policy_loss", "train/value_loss", "train/entropy_loss"), losses, strict=True)), gradient
 
 
 def scheduled(schedule: Schedule, initial: float, env_steps: int, total_steps: int) -> float:

@@ -23,9 +23,9 @@ from rlkit.agents.on_policy import (
     PolicyConfig,
     RolloutTensors,
     policy_actor,
-    policy_gradient_step,
     scheduled,
 )
+from rlkit.agents.policy_gradient import policy_gradient_step
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.ops.advantages import explained_variance

@@ -5,6 +5,9 @@ al. 2019, https://openreview.net/forum?id=r1lyTjAqYX; separate cores, Ni et al. 
 `Steps` of sequences then play the part of observations, and the agents' equations stay as they are. Targets come from
 target copies of cores and networks.
 
+With the encoder `attention` each network has one of its own, before its core or instead of one; without a core it
+learns from single transitions as ever, each a sequence of one step.
+
 Acting carries the memory. What older weights made of an episode is kept until it ends; learning makes it anew.
 
 Deviations from the papers
@@ -21,28 +24,32 @@ Deviations from the papers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 
-from rlkit.agents.core_options import core_of
+from rlkit.agents.core_options import EncoderOptions, attention_of, core_of
 from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, OffPolicyConfig, Tensors, unit_box
 from rlkit.agents.replayed_steps import SequenceOptions, replayed_steps, require_no, sequence_replay
 from rlkit.data.replay import Batch
 from rlkit.data.sequence_replay import ReplayedSequences
 from rlkit.data.store import TransitionStore
-from rlkit.nn.cores import Memory
+from rlkit.nn.cores import Core, EncoderCore, Memory
 from rlkit.nn.ensemble import Ensemble
 from rlkit.nn.mlp import MLP
-from rlkit.nn.on_core import OnCore
+from rlkit.nn.on_core import OnCore, Steps
+from rlkit.nn.recurrent_actor_critic import Sequences
 from rlkit.types import Array, Bools, Carry, Obs, Task
 
 NetworkT = TypeVar("NetworkT", MLP, Ensemble)
 
 
-class SequenceConfig(SequenceOptions, NoiseConfig):
-    """Options of noise and memory."""
+class SequenceConfig(EncoderOptions, SequenceOptions, NoiseConfig):
+    """Options of noise, memory and encoder."""
+
+    encoder: Literal["mlp", "attention"] = "mlp"
+    """attention: the parts of an observation (of a Dict, entities) attend to each other first"""
 
 
 class Recollection(NamedTuple):
@@ -61,18 +68,27 @@ class SequenceControl(OffPolicyAgent):
         self._options = config
         super().__init__(config, task)
         self.noise = ExplorationNoise(config, self.action_size)
-        self.has_core = config.core != "none"
-        self.feature_size = config.core_width if self.has_core else self.obs_size
+        self._attention = attention_of(config, task.observation_space) if config.encoder == "attention" else None
+        self.has_core = config.core != "none" or self._attention is not None
+        width = config.encoder_width if config.core == "none" else config.core_width
+        self.feature_size = width if self.has_core else self.obs_size
         """What networks take beside actions."""
 
     def remembering(self, network: NetworkT, weights: torch.Generator) -> NetworkT:
-        """The network itself, or where there are cores the network on one of its own."""
+        """The network itself, or where there are cores or encoders the network on one of its own."""
         if not self.has_core:
             return network
-        core = core_of(self._options, self.obs_size, weights)
+        core = self._core(weights)
         assert isinstance(core, torch.nn.Module)
         # what it offers is the same, for `Steps` instead of rows
         return cast(NetworkT, OnCore(core.to(self.device), network))
+
+    def _core(self, weights: torch.Generator) -> Core:
+        encoder = None if self._attention is None else self._attention.encoder(weights)
+        if self._options.core == "none":
+            assert encoder is not None
+            return EncoderCore(encoder)
+        return core_of(self._options, self.obs_size, weights, encoder)
 
     def new_replay(self, config: OffPolicyConfig, task: Task) -> TransitionStore:
         """An empty store; of sequences where there is a core."""
@@ -125,9 +141,15 @@ class SequenceControl(OffPolicyAgent):
 
     def tensors(self, batch: Batch) -> Tensors:
         """The batch on the agent's device; with a core the steps after the burn-in, as `Steps` of its sequences."""
-        if not self.has_core:
-            return super().tensors(batch)
-        assert isinstance(batch, ReplayedSequences)
-        found = replayed_steps(batch, self.prepare, self.device)
-        action, reward, discount = (found.kept(part) for part in (batch.action, batch.reward, batch.discount))
-        return Tensors(found.here, action, reward, found.following, discount)
+        if not isinstance(batch, ReplayedSequences):
+            found = super().tensors(batch)
+            return found._replace(obs=_apart(found.obs), next_obs=_apart(found.next_obs)) if self.has_core else found
+        steps = replayed_steps(batch, self.prepare, self.device)
+        action, reward, discount = (steps.kept(part) for part in (batch.action, batch.reward, batch.discount))
+        return Tensors(steps.here, action, reward, steps.following, discount)
+
+
+def _apart(obs: torch.Tensor) -> Steps:
+    """Observations [B, O] as sequences of one step each."""
+    each = torch.arange(len(obs), device=obs.device)
+    return Steps(Sequences(obs[:, None], torch.ones_like(each, dtype=torch.bool)[:, None], None), each)

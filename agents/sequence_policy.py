@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.core_options import core_of
-from rlkit.agents.observations import token_parts
+from rlkit.agents.core_options import attention_of, core_of
 from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConfig, RolloutTensors
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
-from rlkit.nn.attention_encoder import AttentionEncoder
+from rlkit.errors import UsageError
 from rlkit.nn.cores import Core, EncoderCore, Memory
 from rlkit.nn.precision import Precision
 from rlkit.nn.recurrent_actor_critic import RecurrentActorCritic, Sequences
@@ -137,6 +136,16 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         x = self._on_device(np.concatenate([self._prepare.array(obs) for obs in episode]))
         return {name: weights.cpu().numpy() for name, weights in self.network.core.attention_maps(x).items()}
 
+    def encoder(self) -> EncoderCore:
+        """See `PolicyActor`."""
+        core: object = self.network.core
+        if not isinstance(core, EncoderCore):
+            raise UsageError(
+                "features of a policy with a core depend on what came before: take a run with --agent.encoder "
+                "attention and --agent.core none"
+            )
+        return core
+
     def policy_state(self) -> State:
         """Weights of core and policy, log stds."""
         return {"policy": self.network.flat[: self.network.policy_size]}
@@ -164,12 +173,7 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
 
 def policy_core(config: PolicyConfig, space: gymnasium.Space[Any], inputs: int, weights: torch.Generator) -> Core:
     """Encoder and core that the options name, for flat observations of this space."""
-    encoder = None
-    if config.encoder == "attention":
-        encoder = AttentionEncoder(
-            token_parts(space), config.encoder_width, layers=config.encoder_layers, heads=config.encoder_heads,
-            generator=weights,
-        )  # fmt: skip
+    encoder = attention_of(config, space).encoder(weights) if config.encoder == "attention" else None
     if config.core == "none":
         assert encoder is not None
         return EncoderCore(encoder)

@@ -16,7 +16,7 @@ Level = Literal["env", "vector"]
 
 
 class WrapperEntry(NamedTuple):
-    """A line of the table: where the class is, what it wraps, and what it does."""
+    """A line of the table: where the class or function is, what it wraps, and what it does."""
 
     path: str
     level: Level
@@ -35,6 +35,9 @@ WRAPPERS: dict[str, WrapperEntry] = {
     ),
     "hide-components": WrapperEntry(
         f"{_OURS}:HideComponents", "env", "leave out some numbers of a vector, such as velocities"
+    ),
+    "encode-observation": WrapperEntry(
+        "rlkit.run_encoder:encode_observation", "env", "the features of a trained run's encoder, frozen"
     ),
     "frame-stack": WrapperEntry(f"{_OURS}:FrameStack", "env", "stack the last n observations; stored once in replay"),
     "normalize-observation": WrapperEntry(

@@ -34,8 +34,9 @@ from rlkit.evaluation import Evaluation, evaluation_limit
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.policy import Policy
 from rlkit.resolve import resolve, stored_config
+from rlkit.run_encoder import encoder_source, with_own_encoder
 from rlkit.running import Running, RunResult
-from rlkit.runs import create_run, describe_process, open_run
+from rlkit.runs import RunFolder, create_run, describe_process, open_run
 from rlkit.types import Actor
 
 __all__ = ["Policy", "RunResult", "evaluate", "load", "make", "resume", "start", "train"]
@@ -116,16 +117,20 @@ def start(
     `tuned` is what `config` was tuned by (`rlkit train --autotune`), for `meta.json`.
     """
     config = RunConfig(config.agent_name, config.agent, config.options.with_cadence())
+    registry.agent_class(config.agent_name)  # imports torch where the agent needs it, before it is seeded
+    source, folder = encoder_source(config), None
+    if source is not None:  # environments are built on the copy
+        folder = _new_folder(config, run_dir)
+        config = with_own_encoder(config, source, folder)
     options = config.options
     env = options.env if env is None else env
-    registry.agent_class(config.agent_name)  # imports torch where the agent needs it, before it is seeded
     with limited_threads(options.threads):
         seeding.seed_global_generators(options.seed)
         envs = build_envs(env, options)
         task = task_of(options, envs, load_actor=_load_actor)
         if agent is None:
             agent = build_agent(config, task)
-        folder = create_run(None if run_dir is None else Path(run_dir), config.agent_name, options.env, options.seed)
+        folder = folder or _new_folder(config, run_dir)
         with folder.locked():
             folder.write_config(config)
             meta = describe_process() | {
@@ -140,6 +145,11 @@ def start(
             _LOG.info("run folder %s", folder.path)
             _LOG.info("environment restore tier: %s", _TIERS[envs.restore_tier])
             return Running(folder, config, env, envs, task, agent).execute(None)
+
+
+def _new_folder(config: RunConfig, run_dir: str | Path | None) -> RunFolder:
+    options = config.options
+    return create_run(None if run_dir is None else Path(run_dir), config.agent_name, options.env, options.seed)
 
 
 def resume(run_dir: str | Path, *, total_steps: int | None = None, env: EnvLike | None = None) -> RunResult:

@@ -45,8 +45,7 @@ class Policy:
         single = self._is_single(obs)
         batched = _add_axis(obs) if single else obs
         mask = self._mask(batched, action_mask if action_mask is None or not single else np.asarray(action_mask)[None])
-        for normalizer in self._normalizers:
-            batched = normalizer.apply(batched)
+        batched = self.normalized(batched)
         count = len(_first_leaf(batched))
         if self._carry is None or self._carry[0] != count:
             self._carry = (count, self.agent.initial_carry(count))
@@ -54,6 +53,21 @@ class Policy:
         self._carry = (count, carry)
         result: Array = action[0] if single else action
         return result
+
+    @property
+    def observation_space(self) -> gym.Space[Any]:
+        """Of one observation that `predict` takes."""
+        return self._space
+
+    def normalized(self, obs: Obs) -> Obs:
+        """Observations [N, *O] as the agent takes them."""
+        for normalizer in self._normalizers:
+            obs = normalizer.apply(obs)
+        return obs
+
+    def close(self) -> None:
+        """Close the environment of `evaluate`; the policy goes on acting."""
+        self._envs.close()
 
     def reset(self) -> None:
         """Forget what the policy remembers of the episode."""

@@ -10,6 +10,7 @@ from typing import Any
 from rlkit import registry
 from rlkit.config import AgentConfig, ConfigTree, RunConfig, RunOptions, problems_of, read_yaml
 from rlkit.errors import ConfigError, UsageError
+from rlkit.run_encoder import with_stored_encoder
 from rlkit.runs import RunFolder
 
 _LOG = logging.getLogger(__name__)
@@ -93,4 +94,4 @@ def stored_config(folder: RunFolder) -> RunConfig:
     name = tree.data.get("agent", {}).get("name")
     if not isinstance(name, str):
         raise UsageError(f"{folder.path}/config.yaml names no agent (agent.name)")
-    return _merged([tree], name)
+    return with_stored_encoder(_merged([tree], name), folder)

@@ -56,6 +56,7 @@ ROWS = {
         "rlkit.resolve",
         "rlkit.assembly",
         "rlkit.autotune",
+        "rlkit.run_encoder",
         "rlkit.running",
         "rlkit.policy",
         "rlkit.api",

@@ -190,6 +190,9 @@ def test_killed_at_ten_random_moments_it_resumes_to_the_same_bits(tmp_path: Path
         ),
         pytest.param(["linear-n-step-sarsa", "--env", "CartPole-v1", "--num-envs", "2"], id="linear-stepped"),
         pytest.param(["network-sarsa", "--env", "CartPole-v1"], id="small-network"),
+        pytest.param(
+            ["network-sarsa", "--env", "CartPole-v1", "--agent.core", "transformer"], id="small-network-memory"
+        ),
         pytest.param(["dqn", "--env", "CartPole-v1", "--agent.learning-starts", "100"], id="dqn"),
         pytest.param(["dqn", "--env", "Taxi-v4", "--agent.learning-starts", "100"], id="dqn-masks"),
         pytest.param(["rainbow", "--env", "CartPole-v1", "--agent.learning-starts", "100"], id="rainbow"),

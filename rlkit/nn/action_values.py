@@ -8,7 +8,7 @@ Their gradients come from a `ValueTrace`, so that an update looks the same for b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkit.nn import compiled_mlp
+from rlkit.nn.attention_encoder import AttentionDesign, AttentionEncoder
 from rlkit.nn.encoders import ConvolutionEncoder, ImageEncoder
 from rlkit.nn.flat import flat_gradient, flatten_parameters
 from rlkit.nn.mlp import MLP, Trace
@@ -71,6 +72,9 @@ class ActionValues(Protocol):
     def features(self, obs: Tensor) -> Tensor:
         """What the last layer is given, [B, D]; with several streams what they share."""
 
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """What rows [T, O], of one episode, attend to, by name; empty if to nothing."""
+
     def draw_noise(self, rng: np.random.Generator) -> Noise | None:
         """Noise for one pass, where there are noisy layers."""
 
@@ -109,6 +113,10 @@ class PerceptronValues:
         """Output of the last hidden layer, [B, D]; without hidden layers the input."""
         return self.mlp.trace(obs).activations[-2]
 
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """To nothing."""
+        return {}
+
     def draw_noise(self, rng: np.random.Generator) -> Noise | None:
         """None: no noisy layers."""
         return None
@@ -135,6 +143,7 @@ class Design:
     outputs: int
     hidden: tuple[int, ...]
     image: ImageEncoder | None = None
+    attention: AttentionDesign | None = None
     dueling: bool = False
     noisy_sigma: float | None = None
     implicit: bool = False
@@ -142,7 +151,8 @@ class Design:
     @property
     def is_perceptron(self) -> bool:
         """Whether one multilayer perceptron does."""
-        return self.image is None and not self.dueling and self.noisy_sigma is None and not self.implicit
+        has_encoder = self.image is not None or self.attention is not None
+        return not has_encoder and not self.dueling and self.noisy_sigma is None and not self.implicit
 
 
 class ComposedValues(nn.Module):
@@ -211,6 +221,11 @@ class ComposedValues(nn.Module):
         with torch.no_grad():
             return cast(Tensor, self._encoder(obs))
 
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Of an encoder by attention."""
+        encoders = [module for module in self.modules() if isinstance(module, AttentionEncoder)]
+        return encoders[0].attention_maps(x) if encoders else {}
+
     def draw_noise(self, rng: np.random.Generator) -> Noise | None:
         """Noise of the advantage stream, then of the value stream."""
         streams = [stream for stream in (self._advantage, self._value) if isinstance(stream, NoisyMLP)]
@@ -257,15 +272,24 @@ def to_action(values: Tensor, action: Tensor, *, like: Tensor) -> Tensor:
 
 
 def _encoder(design: Design, obs_shape: tuple[int, ...], generator: torch.Generator) -> tuple[nn.Module, int]:
-    if design.image is not None:
-        pictures = ConvolutionEncoder(design.image, obs_shape, generator)
+    if design.image is not None or design.attention is not None:
+        encoder = _first_encoder(design, obs_shape, generator)
         if len(design.hidden) <= 1:
-            return pictures, pictures.feature_size
-        dense = _dense(pictures.feature_size, design.hidden[:-1], generator)
-        return nn.Sequential(pictures, dense), design.hidden[-2]
+            return encoder, encoder.feature_size
+        dense = _dense(encoder.feature_size, design.hidden[:-1], generator)
+        return nn.Sequential(encoder, dense), design.hidden[-2]
     if len(design.hidden) <= 1:
         return nn.Identity(), math.prod(obs_shape)
     return _dense(math.prod(obs_shape), design.hidden[:-1], generator), design.hidden[-2]
+
+
+def _first_encoder(
+    design: Design, obs_shape: tuple[int, ...], generator: torch.Generator
+) -> ConvolutionEncoder | AttentionEncoder:
+    if design.attention is not None:
+        return design.attention.encoder(generator)
+    assert design.image is not None
+    return ConvolutionEncoder(design.image, obs_shape, generator)
 
 
 def _dense(inputs: int, widths: tuple[int, ...], generator: torch.Generator) -> MLP:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,19 @@ class AttentionEncoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, mask)
         return tokens, mask, order
+
+
+class AttentionDesign(NamedTuple):
+    """What an `AttentionEncoder` is made of."""
+
+    parts: tuple[Part, ...]
+    width: int
+    layers: int
+    heads: int
+
+    def encoder(self, generator: torch.Generator) -> AttentionEncoder:
+        """A new one."""
+        return AttentionEncoder(self.parts, self.width, layers=self.layers, heads=self.heads, generator=generator)
 
 
 def _embedding(part: Part, width: int) -> nn.Module:

@@ -130,10 +130,7 @@ class StepsTrace:
 
 def _trace(core: Core, head: MLP | Ensemble, steps: Steps) -> StepsTrace:
     with torch.inference_mode(False), torch.enable_grad():
-        # what was made under inference mode takes no part in a gradient, a copy of it does
-        obs, is_first, beginning = steps.sequences
-        assert beginning is None
-        features = core.unroll(obs.clone(), is_first.clone()).flatten(0, 1)[steps.place.clone()]
+        features = core.unroll(*steps.sequences.copied()).flatten(0, 1)[steps.place.clone()]
     return StepsTrace(core, features, head.trace(_rows(features.detach(), steps.action)))
 
 

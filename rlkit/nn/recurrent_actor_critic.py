@@ -26,6 +26,11 @@ class Sequences(NamedTuple):
     is_first: Tensor  # bool [B, T]
     beginning: Memory | None  # what each row goes on from; None: nothing
 
+    def copied(self) -> Sequences:
+        """Copies for a pass with gradients, in which what was made under inference mode takes no part."""
+        beginning = None if self.beginning is None else tuple(part.clone() for part in self.beginning)
+        return Sequences(self.obs.clone(), self.is_first.clone(), beginning)
+
 
 class RecurrentActorCritic(nn.Module):
     """A core that both networks share, and a perceptron on it for each; those are orthogonal at the start.
@@ -83,11 +88,8 @@ class RecurrentActorCritic(nn.Module):
     def trace(self, sequences: Sequences, raw: Tensor, mask: Tensor | None) -> RecurrentTrace:
         """What an update needs of B x T steps and the raw actions [B · T, K] taken there, row after row."""
         with torch.inference_mode(False), torch.enable_grad():
-            # what was made under inference mode takes no part in a gradient, a copy of it does
-            obs, is_first, beginning = sequences
-            began = None if beginning is None else tuple(part.clone() for part in beginning)
             with self.precision.products():
-                features = self.core.unroll(obs.clone(), is_first.clone(), began).flatten(0, 1).float()
+                features = self.core.unroll(*sequences.copied()).flatten(0, 1).float()
             outputs, value = self.policy(features), self.value(features)[:, 0]
         distribution = self.head.trace(outputs.detach(), self.log_std.detach(), raw, mask)
         return RecurrentTrace(self, outputs, value, distribution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -69,6 +70,10 @@ class ValuesOnCore(nn.Module):
             UsageError: always.
         """
         raise UsageError("features of a network with a core depend on what came before: use a run with agent.core none")
+
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Of the core, then of the encoder in it."""
+        return self.core.attention_maps(x)
 
     def draw_noise(self, rng: np.random.Generator) -> Noise | None:
         """Noise for one pass, where there are noisy layers."""

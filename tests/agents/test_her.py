@@ -44,6 +44,11 @@ def test_every_off_policy_agent_can_use_it(name: str, tmp_path: Path) -> None:
     assert rlkit.evaluate(result.run_dir, ReachPoint, episodes=1).mean >= -15
 
 
+def test_goals_can_attend_to_what_was_reached(tmp_path: Path) -> None:
+    options = {"encoder": "attention", "encoder_width": 8, "encoder_heads": 2, "hidden": (16,), "batch_size": 16}
+    assert trained("sac", tmp_path, 240, her=True, **options).steps == 240
+
+
 def test_without_goals_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedTaskError, match="desired_goal"):
         trained("sac", tmp_path, 240, env="Pendulum-v1", her=True)

@@ -73,3 +73,26 @@ def test_monte_carlo_learns_the_values_of_the_random_walk() -> None:
         obs = step.obs
     true = np.arange(1, 6) / 6
     assert np.sqrt(np.mean((agent.state_values()[1:-1] - true) ** 2)) < 0.1
+
+
+def test_without_a_core_the_weights_are_those_of_before_there_were_cores() -> None:
+    """The numbers are those of the commit before."""
+    found = []
+    for name, env, options in (
+        ("network-sarsa", "CartPole-v1", {"num_envs": 2, "final_epsilon": 0.0}),
+        ("network-mc", "CartPole-v1", {"policy": "0.4,0.6"}),
+    ):
+        envs = make(env, num_envs := int(options.get("num_envs", 1)))
+        agent = rlkit.make(name, env, seed=3, total_steps=1000, **options)
+        rng, (obs, _) = np.random.default_rng(5), envs.reset(7)
+        for _ in range(150):
+            action, carry, _ = agent.act(obs, agent.initial_carry(num_envs), explore=True, rng=rng)
+            step = envs.step(action)
+            reward = step.reward.astype(np.float32)
+            agent.observe(Transition(obs, action, reward, step.next_obs, step.terminated, step.truncated), carry)
+            agent.update()
+            obs = step.obs
+        weights = agent.network.flat.detach().numpy().astype(np.float64)
+        found += [np.abs(weights).sum(), weights @ np.arange(1, len(weights) + 1)]
+    expected = [139.67204920634686, -1649.2976656816609, 142.60864961681364, 7000.369259076921]
+    assert found == pytest.approx(expected, rel=1e-5)
