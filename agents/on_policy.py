@@ -54,6 +54,8 @@ class PolicyConfig(EncoderOptions, CoreOptions):
     """logarithm of the first standard deviation of continuous actions"""
     encoder: Literal["mlp", "attention"] = "mlp"
     """attention: the parts of an observation (of a Dict, entities, patches) attend to each other first"""
+    share_core: bool = False
+    """one core and encoder for policy and value; otherwise each has its own (sb3-contrib's recurrent PPO)"""
     precision: PrecisionName = "fp32"
     """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""
 

@@ -21,6 +21,7 @@ from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConf
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
 from rlkit.errors import UsageError
 from rlkit.nn.cores import Core, EncoderCore, Memory
+from rlkit.nn.paired_core import PairedCore
 from rlkit.nn.precision import Precision
 from rlkit.nn.recurrent_actor_critic import RecurrentActorCritic, Sequences
 from rlkit.ops.advantages import gae
@@ -43,6 +44,8 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         super().__init__(config, task)
         weights = seeding.torch_generator(task.seed, "weights")
         core = policy_core(config, task.observation_space, self.obs_size, weights)
+        if not config.share_core:
+            core = PairedCore(core, policy_core(config, task.observation_space, self.obs_size, weights))
         self.network = RecurrentActorCritic(
             core, config.hidden, self.head, activation=config.activation, log_std=config.initial_log_std,
             generator=weights, precision=Precision(config.precision, self.device), device=self.device,

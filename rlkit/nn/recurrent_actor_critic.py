@@ -15,6 +15,7 @@ from rlkit.nn.actor_critic import POLICY_GAIN
 from rlkit.nn.cores import Core, Memory
 from rlkit.nn.flat import flatten_parameters
 from rlkit.nn.mlp import MLP, Activation
+from rlkit.nn.paired_core import PairedCore, halves
 from rlkit.nn.precision import Precision
 from rlkit.types import Array, Bools, Floats
 
@@ -33,10 +34,10 @@ class Sequences(NamedTuple):
 
 
 class RecurrentActorCritic(nn.Module):
-    """A core that both networks share, and a perceptron on it for each; those are orthogonal at the start.
+    """A core that both networks share or one for each, and a perceptron on it for each, orthogonal at the start.
 
     Attributes:
-        flat: every parameter: those of core and policy, the log stds, then those of the value.
+        flat: every parameter: those of all cores and of the policy, the log stds, then those of the value.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class RecurrentActorCritic(nn.Module):
         self.precision = precision
         assert isinstance(core, nn.Module)
         self.head, self.core = head, core
+        of_policy, of_value = (core.policy.size, core.value.size) if isinstance(core, PairedCore) else 2 * (core.size,)
+        self.policy_columns, self.value_columns = slice(of_policy), slice(core.size - of_value, core.size)
         self.policy = MLP(
-            core.size, hidden, head.size, activation=activation, final_gain=POLICY_GAIN, generator=generator
+            of_policy, hidden, head.size, activation=activation, final_gain=POLICY_GAIN, generator=generator
         )  # fmt: skip
         self.log_std = nn.Parameter(torch.full((head.log_stds,), log_std))
-        self.value = MLP(core.size, hidden, 1, activation=activation, final_gain=1.0, generator=generator)
+        self.value = MLP(of_value, hidden, 1, activation=activation, final_gain=1.0, generator=generator)
         self.to(device)
         in_order = [*core.parameters(), self.policy.flat, self.log_std, self.value.flat]
         self.flat = flatten_parameters(nn.ParameterList(in_order))
@@ -71,7 +74,7 @@ class RecurrentActorCritic(nn.Module):
     ) -> tuple[Array, Array, Floats | None, Memory]:
         """Actions for observations [N, O], as `ActorCritic.act` gives them, and what is remembered now."""
         features, memory = self.core.step(torch.from_numpy(obs).to(self.flat.device), memory)
-        outputs = self.policy.numpy_forward(features.cpu().numpy())
+        outputs = self.policy.numpy_forward(np.ascontiguousarray(features.cpu().numpy()[:, self.policy_columns]))
         if rng is None:
             raw = self.head.mode(outputs, mask)
             return self.head.to_environment(raw), raw, None, memory
@@ -82,7 +85,11 @@ class RecurrentActorCritic(nn.Module):
     @torch.inference_mode()
     def values(self, sequences: Sequences) -> Floats:
         """V(s) [B, T] of every step."""
-        features = self.core.unroll(*sequences)
+        if isinstance(self.core, PairedCore):
+            obs, is_first, beginning = sequences
+            features = self.core.value.unroll(obs, is_first, None if beginning is None else halves(beginning)[1])
+        else:
+            features = self.core.unroll(*sequences)
         return cast(Floats, self.value(features)[..., 0].cpu().numpy())
 
     def trace(self, sequences: Sequences, raw: Tensor, mask: Tensor | None) -> RecurrentTrace:
@@ -90,7 +97,9 @@ class RecurrentActorCritic(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             with self.precision.products():
                 features = self.core.unroll(*sequences.copied()).flatten(0, 1).float()
-            outputs, value = self.policy(features), self.value(features)[:, 0]
+            # oneDNN's products are slow on parts of rows
+            outputs = self.policy(features[:, self.policy_columns].contiguous())
+            value = self.value(features[:, self.value_columns].contiguous())[:, 0]
         distribution = self.head.trace(outputs.detach(), self.log_std.detach(), raw, mask)
         return RecurrentTrace(self, outputs, value, distribution)
 

@@ -104,8 +104,8 @@ def test_agents_train_resume_and_act_with_it(name: str, core: str, tmp_path: Any
     again = rlkit.resume(tmp_path / "part", total_steps=96)
     network = whole.agent.actor.network
     assert torch.equal(network.flat, again.agent.actor.network.flat)
-    assert isinstance(network.core, CORES[core])
-    assert isinstance(network.core.encoder, AttentionEncoder)
+    assert isinstance(network.core.policy, CORES[core])
+    assert isinstance(network.core.policy.encoder, AttentionEncoder)
     observation, _ = gym.make(ENV).reset(seed=0)
     assert rlkit.load(whole.run_dir).predict(observation) in range(8)
 
