@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from gymnasium import spaces
 
 from rlkit.codec import Encoder
 from rlkit.data.datasets import MANIFEST, DatasetWriter, Episode, EpisodeDataset
+from rlkit.data.minari_exchange import from_minari
 from rlkit.data.space_json import space_from_json, space_to_json
-from rlkit.errors import DatasetError, RlkitError, UnsupportedTaskError, UsageError
+from rlkit.errors import DatasetError, MissingExtraError, RlkitError, UnsupportedTaskError, UsageError
 
 Space = gymnasium.Space[Any]
 SPACES: dict[str, Space] = {
@@ -250,3 +252,9 @@ def test_a_space_without_a_fixed_shape_is_refused_before_anything_is_written(tmp
     with pytest.raises(UnsupportedTaskError, match="Allowed: Box"):
         DatasetWriter(tmp_path / "d", spaces.Text(5), DISCRETE, env="", made_by="")
     assert not (tmp_path / "d").exists()
+
+
+def test_minari_names_its_extra_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minari", None)
+    with pytest.raises(MissingExtraError, match="offline"):
+        from_minari("any/thing-v0", tmp_path / "d")
