@@ -31,6 +31,8 @@ from rlkit.data.space_json import space_to_json
 from rlkit.data.windows import EpisodeSteps, Windows
 from rlkit.errors import CheckpointError, DatasetError, UnsupportedTaskError, UsageError
 from rlkit.nn.decision_transformer import DecisionTransformer
+from rlkit.nn.flat import flat_gradient, flatten_parameters
+from rlkit.nn.optim import Adam, clip_norm
 from rlkit.spaces import observation_reason
 from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, Progress, State, Task, VectorEnv
 
@@ -104,9 +106,8 @@ class DecisionTransformerAgent:
         self.return_scale = config.return_scale or 1.0
         self.mean, self.std = np.zeros(self._flatten.size, np.float32), np.ones(self._flatten.size, np.float32)
         self.updates = 0
-        self._optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
-        )
+        self._flat = flatten_parameters(self.network)
+        self._optimizer = Adam(self._flat, config.learning_rate)
         self._rng = seeding.generator(task.seed, "windows")
         self._steps: EpisodeSteps | None = None
         self._digest = ""  # of the dataset
@@ -188,7 +189,7 @@ class DecisionTransformerAgent:
 
     def learn(self, windows: Windows) -> Metrics:
         """One update."""
-        there = torch.from_numpy(np.arange(self.config.context) < windows.length[:, None])
+        there = self._tensor(np.arange(self.config.context) < windows.length[:, None])
         told = self._tensor(windows.actions)
         outputs = self.network(
             self._tensor(self._scaled(windows.to_go)),
@@ -197,15 +198,15 @@ class DecisionTransformerAgent:
             self._tensor(windows.first_step),
         )
         loss = self._imitated.loss(outputs[there], told[there])
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
+        gradient = flat_gradient(loss, self.network, torch.ones_like(loss))
+        norm = float(torch.linalg.vector_norm(gradient))
+        clip_norm(gradient, self.config.max_grad_norm)
         self.updates += 1
-        warmed = min(self.updates / max(self.config.warmup_updates, 1), 1.0)
-        for group in self._optimizer.param_groups:
-            group["lr"] = warmed * self.config.learning_rate
-        self._optimizer.step()
-        return {"train/loss": float(loss.detach()), "train/gradient_norm": float(norm)}
+        rate = self.config.learning_rate * min(self.updates / max(self.config.warmup_updates, 1), 1.0)
+        self._flat.mul_(1 - rate * self.config.weight_decay)  # decoupled: AdamW (Loshchilov and Hutter 2019)
+        self._optimizer.learning_rate = rate
+        self._optimizer.step(gradient)
+        return {"train/loss": float(loss.detach()), "train/gradient_norm": norm, "train/learning_rate": rate}
 
     def _scaled(self, to_go: npt.NDArray[np.float64]) -> Floats:
         """Returns-to-go as the network is told of them."""
@@ -238,7 +239,7 @@ class DecisionTransformerAgent:
     def training_state(self) -> State:
         """Optimiser, generator and count of updates, and which dataset it is."""
         return {
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._optimizer.state(),
             "rng": self._rng.bit_generator.state,
             "updates": self.updates,
             "dataset": self._digest,
@@ -255,7 +256,7 @@ class DecisionTransformerAgent:
                 f"the dataset in {self.config.dataset} is not the one that the run began with; put that one back, or "
                 "begin a new run"
             )
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state(state["optimizer"])
         self._rng.bit_generator.state = state["rng"]
         self.updates = state["updates"]
 

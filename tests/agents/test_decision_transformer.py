@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -235,8 +236,28 @@ def test_the_learning_rate_rises_to_its_value(tmp_path: Path) -> None:
     rates = []
     for _ in range(12):
         trained(agent, 1)
-        rates.append(agent._optimizer.param_groups[0]["lr"])
+        rates.append(agent._optimizer.learning_rate)
     np.testing.assert_allclose(rates, 1e-3 * np.minimum(np.arange(1, 13) / 10, 1))
+
+
+def test_an_update_is_that_of_torchs_adamw(tmp_path: Path) -> None:
+    agent = build(dataset(tmp_path / "d", ACTIONS["box"]), ACTIONS["box"], weight_decay=0.1, warmup_updates=0)
+    twin = copy.deepcopy(agent.network)
+    optimizer = torch.optim.AdamW(twin.parameters(), 1e-4, weight_decay=0.1)
+    assert agent._steps is not None
+    windows = agent._steps.sample(8, 4, np.random.default_rng(0))
+    there = np.arange(4) < windows.length[:, None]
+    for _ in range(5):
+        inputs = agent._scaled(windows.to_go), agent._standardised(windows.observations), windows.actions
+        outputs = twin(*map(torch.tensor, (*inputs, windows.first_step)))
+        loss = torch.square(torch.tanh(outputs) - torch.tensor(windows.actions))[torch.tensor(there)].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.25)
+        optimizer.step()
+        assert agent.learn(windows)["train/loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for one, other in zip(agent.network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-6)
 
 
 @pytest.mark.parametrize(
