@@ -36,15 +36,18 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
 }
 
 
+def sampled(space: spaces.Space[Any], count: int) -> Any:
+    space.seed(count)
+    return np.stack([np.asarray(space.sample()) for _ in range(count)])
+
+
 def dataset(folder: Path, action_space: spaces.Space[Any], lengths: tuple[int, ...] = (7, 3, 9)) -> str:
     """Noise."""
     rng = np.random.default_rng(0)
-    action_space.seed(0)
     with DatasetWriter(folder, OBSERVATION, action_space, env="", made_by="noise") as writer:
         for steps in lengths:
             observations = rng.normal(2, 3, (steps + 1, 3)).astype(np.float32)
-            actions = np.stack([np.asarray(action_space.sample()) for _ in range(steps)])
-            writer.add(Episode(observations, actions, rng.normal(1, 1, steps), True, False))
+            writer.add(Episode(observations, sampled(action_space, steps), rng.normal(1, 1, steps), True, False))
     return str(folder)
 
 
@@ -160,8 +163,7 @@ def test_windows_are_consecutive_steps_of_one_episode(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_the_loss_is_that_of_the_paper(kind: str) -> None:
     space = ACTIONS[kind]
-    space.seed(3)
-    actions = np.stack([np.asarray(space.sample()) for _ in range(5)])
+    actions = sampled(space, 5)
     coded = imitated_actions(space)
     outputs = torch.randn(5, coded.outputs, generator=torch.Generator().manual_seed(0))
     if isinstance(space, spaces.Box):
@@ -179,8 +181,7 @@ def test_the_loss_is_that_of_the_paper(kind: str) -> None:
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_confident_outputs_give_the_action_back(kind: str) -> None:
     space = ACTIONS[kind]
-    space.seed(4)
-    actions = np.stack([np.asarray(space.sample()) for _ in range(20)])
+    actions = sampled(space, 20)
     coded = imitated_actions(space)
     told = coded.told(actions)
     outputs = np.arctanh(told * 0.999999) if kind == "box" else 50 * told
