@@ -198,6 +198,7 @@ class EpisodeDataset:
         self.truncated: Bools = np.array([record["truncated"] for record in records], np.bool_)
         self.sources = list(dict.fromkeys((shard["env"], shard["made_by"]) for shard in self._shards))
         self._begins = np.cumsum([0, *(len(shard["episodes"]) for shard in self._shards)])
+        self._starts = np.cumsum([0, *self.lengths])  # first step of each episode, over all shards
         self._kept: dict[int, dict[str, Array]] = {}
         self._keeps_all = in_memory
         if in_memory:
@@ -215,7 +216,7 @@ class EpisodeDataset:
             raise IndexError(f"episode {index} of {len(self)}")
         number = int(np.searchsorted(self._begins, index, side="right")) - 1
         arrays, first = self._arrays(number), int(self._begins[number])
-        start, length = int(self.lengths[first:index].sum()), int(self.lengths[index])
+        start, length = int(self._starts[index] - self._starts[first]), int(self.lengths[index])
         # every episode has one observation more than steps
         observed = slice(start + index - first, start + index - first + length + 1)
         steps = slice(start, start + length)
@@ -266,7 +267,7 @@ class EpisodeDataset:
 
     def _require_fitting(self, path: Path, arrays: Mapping[str, Array], number: int) -> None:
         """What the manifest and the spaces promise is there, so that reading an episode cannot fail later."""
-        steps = int(self.lengths[self._begins[number] : self._begins[number + 1]].sum())
+        steps = int(self._starts[self._begins[number + 1]] - self._starts[self._begins[number]])
         episodes = len(self._shards[number]["episodes"])
         wanted: dict[str, tuple[int, ...]] = {"rewards": (steps,)}
         for name, space, rows in (

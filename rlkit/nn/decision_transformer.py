@@ -9,8 +9,6 @@ from rlkit.attention.layers import Block
 from rlkit.attention.mask import AttentionMask
 from rlkit.nn.cores import initialise_transformer
 
-_CAUSAL = AttentionMask(causal=True)
-
 
 class DecisionTransformer(nn.Module):
     """What to do at every step of a window, from what return is still asked for and what was seen and done so far.
@@ -66,7 +64,8 @@ class DecisionTransformer(nn.Module):
         )
         tokens = torch.stack([part + when for part in parts], 2).view(rows, 3 * steps, -1)
         tokens = self.token_norm(tokens)
+        mask = AttentionMask(causal=True)
         for block in self.blocks:
-            tokens = block(tokens, _CAUSAL)
+            tokens = block(tokens, mask)
         outputs: Tensor = self.head(self.norm(tokens[:, 1::3]))
         return outputs

@@ -120,6 +120,14 @@ def test_nothing_depends_on_what_comes_later(tmp_path: Path) -> None:
             assert after == 0 or (gradient[:, :after] != 0).any()
 
 
+def test_steps_beyond_the_last_embedding_share_it(tmp_path: Path) -> None:
+    agent = build(dataset(tmp_path / "d", ACTIONS["box"]), ACTIONS["box"], max_timesteps=9)
+    inputs = torch.ones(3, 1), torch.ones(3, 1, 3), torch.ones(3, 1, 2)
+    seventh, last, beyond = agent.network(*inputs, first_step=torch.tensor([7, 8, 50]))
+    assert torch.equal(last, beyond)
+    assert not torch.equal(seventh, last)
+
+
 def test_padding_is_neither_learned_from_nor_of_any_effect(tmp_path: Path) -> None:
     agent, twin = (build(dataset(tmp_path / name, ACTIONS["box"]), ACTIONS["box"]) for name in ("a", "b"))
     assert agent._steps is not None
