@@ -44,7 +44,7 @@ class Policy:
         *,
         explore: bool = False,
         action_mask: Array | None = None,
-        reward: float | Array | None = None,
+        reward: npt.ArrayLike | None = None,
     ) -> Array:
         """Actions [N, *A] for observations [N, *O]; one action [*A] for one observation [*O].
 
@@ -127,7 +127,7 @@ class Policy:
         return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())
 
 
-def _rewards(given: float | Array | None, count: int) -> npt.NDArray[np.float64]:
+def _rewards(given: npt.ArrayLike | None, count: int) -> npt.NDArray[np.float64]:
     """What the last actions got, [N], for a policy that needs it."""
     if given is None:
         raise UsageError(

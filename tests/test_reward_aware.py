@@ -23,7 +23,7 @@ class Paying(gym.Env[Any, Any]):
     observation_space, action_space = spaces.Box(0, 9, (1,)), spaces.Box(0, 99, (1,))
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        self.steps, self.answers = 0, []  # type: ignore[var-annotated]
+        self.steps, self.answers = 0, []
         return np.zeros(1, np.float32), {}
 
     def step(self, action: Any) -> Any:
@@ -81,8 +81,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_loop_and_evaluations_tell_the_rewards(run: Path) -> None:
-    assert isinstance(Adding(None, None), RewardAware)  # type: ignore[arg-type]
-    assert rlkit.evaluate(Adding(None, None), Paying, episodes=3).returns == (6.0, 6.0, 6.0)  # type: ignore[arg-type]
+    assert isinstance(Adding(None, None), RewardAware)
+    assert rlkit.evaluate(Adding(None, None), Paying, episodes=3).returns == (6.0, 6.0, 6.0)
     assert rlkit.load(run, env=Paying).evaluate(episodes=2).returns == (6.0, 6.0)
 
 

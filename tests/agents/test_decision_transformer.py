@@ -57,7 +57,7 @@ def build(folder: str, action_space: spaces.Space[Any], **options: Any) -> Decis
 
 
 def trained(agent: DecisionTransformerAgent, updates: int) -> DecisionTransformerAgent:
-    agent.train_on(Task(OBSERVATION, OBSERVATION), lambda: None, agent.updates + updates, lambda _: True)  # type: ignore[arg-type, return-value]
+    agent.train_on(Task(OBSERVATION, OBSERVATION), lambda: None, agent.updates + updates, lambda _: True)
     return agent
 
 
@@ -73,7 +73,7 @@ def test_acting_is_what_training_sees(kind: str, tmp_path: Path) -> None:
     agent = trained(build(dataset(tmp_path / "d", space), space, target_return=9.0), 30)
     outputs: list[Any] = []
     chosen = agent._imitated.chosen
-    agent._imitated.chosen = lambda given, rng, mask: (outputs.append(given), chosen(given, rng, mask))[1]  # type: ignore[method-assign, func-returns-value]
+    agent._imitated.chosen = lambda given, rng, mask: (outputs.append(given), chosen(given, rng, mask))[1]
     rng = np.random.default_rng(1)
     carry = agent.initial_carry(rows)
     past: list[deque[Any]] = [deque(maxlen=context) for _ in range(rows)]
@@ -179,9 +179,9 @@ def test_the_loss_is_that_of_the_paper(kind: str) -> None:
         expected = ((outputs.tanh() - unit) ** 2).mean()
     else:
         sizes = [int(space.n)] if isinstance(space, spaces.Discrete) else space.nvec.ravel().tolist()
-        numbers = torch.tensor((actions - space.start).reshape(5, -1))  # type: ignore[attr-defined]
+        numbers = torch.tensor((actions - space.start).reshape(5, -1))
         parts = outputs.split(sizes, 1)
-        expected = sum(torch.nn.functional.cross_entropy(part, numbers[:, i]) for i, part in enumerate(parts))  # type: ignore[assignment]
+        expected = sum(torch.nn.functional.cross_entropy(part, numbers[:, i]) for i, part in enumerate(parts))
     found = coded.loss(outputs, torch.from_numpy(coded.told(actions)))
     assert float(found) == pytest.approx(float(expected), abs=1e-5)
 

@@ -162,7 +162,7 @@ def test_two_writers_do_not_lose_each_others_episodes(tmp_path: Path) -> None:
 
 def test_an_error_while_writing_keeps_full_shards_only(tmp_path: Path) -> None:
     episodes = [sampled(BOX, DISCRETE, 5, seed) for seed in range(5)]
-    size = 2 * sum(array.nbytes for array in (episodes[0].observations, episodes[0].actions, episodes[0].rewards))  # type: ignore[union-attr]
+    size = 2 * sum(array.nbytes for array in (episodes[0].observations, episodes[0].actions, episodes[0].rewards))
 
     def killed() -> None:
         with DatasetWriter(tmp_path / "d", BOX, DISCRETE, env="", made_by="", shard_bytes=size) as writer:
