@@ -1,13 +1,14 @@
 """Decision transformer: a policy as a sequence model that is told what return to reach.
 
-Chen et al. 2021, https://arxiv.org/abs/2106.01345: algorithm 1, and table 9 for the settings of the gym experiments. It
-learns from a dataset of episodes alone, by imitating what was done where that return was still to come.
+Chen et al. 2021, https://arxiv.org/abs/2106.01345, algorithm 1. It learns from a dataset of episodes alone, imitating
+what was done where that return was still to come. Defaults are those of the authors' code for gym
+(https://github.com/kzl/decision-transformer, gym/experiment.py).
 
-Where it deviates: blocks normalise before each part (the paper's GPT-2 too) and have GELU (paper: ReLU); there is no
-dropout (0.1), only weight decay; windows are filled from the front (paper's code: padded in front); Discrete actions
-are one-hot and go through a linear layer, and vectors are standardised, in both of the paper's settings; components of
-an observation that never change are only centred; Box actions are brought to [-1, 1]; returns are divided by the
-largest of the dataset (1,000 or 5,000).
+Where it deviates from that code: blocks have GELU (ReLU there); there is no dropout (0.1), only weight decay; windows
+are filled from the front (padded in front); embeddings of steps begin with deviation 0.02 (1); components of an
+observation that never change are only centred (divided by 1e-6); Box actions are brought to [-1, 1] (as they are);
+returns are divided by the largest of the dataset (by 1,000, for Reacher by 10). Discrete actions are one-hot and go
+through a linear layer (the paper's Atari version: an embedding and tanh), their loss is cross-entropy as there.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ _CONSTANT = 1e-6
 
 
 class DecisionTransformerConfig(AgentConfig):
-    """Options of the decision transformer; the paper's for gym unless said otherwise. A step of a run is an update."""
+    """Options of the decision transformer, by default the authors' for gym. A step of a run is an update."""
 
     dataset: str = ""
     """folder of the episodes to learn from (`rlkit export-dataset`); needed for training only"""
     target_return: float | None = None
     """return to ask for when acting; by default the best of the dataset"""
     return_scale: float | None = Field(None, gt=0)
-    """returns are divided by it; by default the largest absolute return-to-go of the dataset (paper: 1,000 or 5,000)"""
+    """returns are divided by it; by default the largest absolute return-to-go of the dataset (authors: 1,000)"""
     use_returns: bool = True
     """tell the network the return-to-go; without it is behaviour cloning with the same network"""
     context: int = Field(20, ge=1)
@@ -68,7 +69,7 @@ class DecisionTransformerConfig(AgentConfig):
     weight_decay: float = Field(1e-4, ge=0)
     """AdamW's, on all parameters"""
     warmup_updates: int = Field(10_000, ge=0)
-    """updates until the learning rate is reached, from zero in a straight line (the authors' code; table 9: 10^5)"""
+    """updates until the learning rate is reached, from zero in a straight line"""
     max_grad_norm: float = Field(0.25, gt=0)
     """longest gradient"""
 
