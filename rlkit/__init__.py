@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlkit.api import Policy, RunResult, evaluate, load, make, resume, train
+    from rlkit.api import Policy, RunResult, evaluate, export_dataset, load, make, resume, train
 
-__all__ = ["Policy", "RunResult", "__version__", "evaluate", "load", "make", "resume", "train"]
+__all__ = ["Policy", "RunResult", "__version__", "evaluate", "export_dataset", "load", "make", "resume", "train"]
 
 try:
     __version__ = version("rlkit-torch")

@@ -28,6 +28,7 @@ from rlkit.assembly import (
 from rlkit.autotune import Tuned
 from rlkit.checkpoint import Checkpoint, library_versions
 from rlkit.config import RunConfig
+from rlkit.data.datasets import DatasetWriter, EpisodeDataset
 from rlkit.envs.make import make as make_env
 from rlkit.errors import UsageError
 from rlkit.evaluation import Evaluation, evaluation_limit
@@ -39,7 +40,7 @@ from rlkit.running import Running, RunResult
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
 from rlkit.types import Actor
 
-__all__ = ["Policy", "RunResult", "evaluate", "load", "make", "resume", "start", "train"]
+__all__ = ["Policy", "RunResult", "evaluate", "export_dataset", "load", "make", "resume", "start", "train"]
 _LOG = logging.getLogger(__name__)
 _TIERS = {
     "exact": "exact, a resumed run continues unfinished episodes bit by bit",
@@ -243,6 +244,42 @@ def evaluate(
         return evaluate_actor(run_or_agent, envs, episodes=episodes, seed=seed or 0, explore=explore)
     finally:
         envs.close()
+
+
+def export_dataset(
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    episodes: int = 100,
+    append: bool = False,
+    seed: int | None = None,
+    explore: bool = False,
+    checkpoint: str = "latest",
+) -> EpisodeDataset:
+    """Play a run's policy on its own environment and write the episodes into a dataset, which is returned.
+
+    Args:
+        run: a run folder.
+        out: the dataset's folder; by default `dataset` in the run folder.
+        episodes: how many to play; those of `evaluate` with the same seed.
+        append: add to a dataset that is there.
+        seed: seed of the first episode; by default the run's own evaluation seed.
+        explore: act as in training.
+        checkpoint: `latest` or `best`.
+    """
+    policy = load(run, checkpoint=checkpoint)
+    spaces = policy.raw_envs.single_observation_space, policy.raw_envs.single_action_space
+    made_by = f"{checkpoint} policy of {run} at step {policy.step}{', exploring' if explore else ''}"
+    with (
+        limited_threads(policy.options.threads),
+        DatasetWriter(
+            Path(run) / "dataset" if out is None else out, *spaces, env=policy.options.env, made_by=made_by,
+            append=append,
+        ) as writer,
+    ):  # fmt: skip
+        for episode in policy.episodes(episodes, seed=seed, explore=explore):
+            writer.add(episode)
+    return EpisodeDataset(writer.folder)
 
 
 def _load_actor(run: str) -> Actor:

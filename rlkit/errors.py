@@ -77,6 +77,10 @@ class CheckpointError(RlkitError):
     """Raised when a checkpoint cannot be written, is damaged, or does not fit what it is loaded into."""
 
 
+class DatasetError(RlkitError):
+    """Raised when a dataset of episodes is damaged, or an episode does not fit the dataset."""
+
+
 class RunLockedError(RlkitError):
     """Raised when another process is training in the same run folder."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from rlkit import seeding
 from rlkit.envs.masks import first_mask
-from rlkit.types import Actor, Task, VectorEnv
+from rlkit.types import Actor, Array, Obs, RewardAware, Task, VectorEnv, VectorStep
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,6 +54,54 @@ def evaluation_limit(limit: int | None, task: Task) -> int:
     return 100_000 if task.model is None and task.dynamics is None else 1_000
 
 
+class PlayedStep(NamedTuple):
+    """One step of one environment, as a fixed policy played it."""
+
+    obs: Obs  # [1, *O] what was acted on
+    action: Array  # [1, *A]
+    step: VectorStep
+    is_last: bool  # of its episode
+    was_cut: bool  # the last one only because the episode became too long
+
+
+def played_steps(
+    actor: Actor,
+    envs: VectorEnv,
+    *,
+    seed: int,
+    explore: bool = False,
+    max_episode_steps: int = 100_000,
+    seen: Callable[[Obs], Obs] = lambda obs: obs,
+) -> Iterator[PlayedStep]:
+    """Step after step of `actor` on the first row of `envs` (which must have one environment), without end.
+
+    The actor is not changed; the environments are reset with `seed`, so the same call gives the same steps. Episodes
+    are cut after `max_episode_steps`, so that a policy that walks in circles does not hang. `seen` is what the actor
+    is shown of an observation.
+    """
+    rng = seeding.generator(seed, "evaluation")
+    rewarded = actor.rewarded if isinstance(actor, RewardAware) else None
+    obs, infos = envs.reset(seed)
+    mask = first_mask(envs, obs, infos)
+    carry = actor.initial_carry(1)
+    length, episodes = 0, 0
+    while True:
+        action, carry, _ = actor.act(seen(obs), carry, explore=explore, rng=rng, action_mask=mask)
+        step, acted_on = envs.step(action), obs
+        obs, mask, length = step.obs, step.action_mask, length + 1
+        if rewarded is not None:
+            carry = rewarded(carry, step.env_reward)
+        has_ended = bool(step.ended[0])
+        was_cut = not has_ended and length >= max_episode_steps
+        if was_cut:
+            obs, infos = envs.reset(seed + episodes + 1)
+            mask = first_mask(envs, obs, infos)
+        if has_ended or was_cut:
+            carry = actor.reset_carry(carry, np.ones(1, dtype=np.bool_))
+            length, episodes = 0, episodes + 1
+        yield PlayedStep(acted_on, action, step, has_ended or was_cut, was_cut)
+
+
 def evaluate(
     actor: Actor,
     envs: VectorEnv,
@@ -62,30 +111,16 @@ def evaluate(
     explore: bool = False,
     max_episode_steps: int = 100_000,
 ) -> Evaluation:
-    """Run `episodes` episodes on the first row of `envs` (which must have one environment).
-
-    The actor is not changed; the environments are reset with `seed`, so the same call gives the same numbers. Episodes
-    are cut after `max_episode_steps`, and counted, so that a policy that walks in circles does not hang.
-    """
-    rng = seeding.generator(seed, "evaluation")
+    """Run `episodes` episodes of `played_steps`; those that were cut are counted."""
     returns: list[float] = []
     lengths: list[int] = []
-    obs, infos = envs.reset(seed)
-    mask = first_mask(envs, obs, infos)
-    carry = actor.initial_carry(1)
     total, length, cut = 0.0, 0, 0
+    steps = played_steps(actor, envs, seed=seed, explore=explore, max_episode_steps=max_episode_steps)
     while len(returns) < episodes:
-        action, carry, _ = actor.act(obs, carry, explore=explore, rng=rng, action_mask=mask)
-        step = envs.step(action)
-        obs, mask, total, length = step.obs, step.action_mask, total + float(step.env_reward[0]), length + 1
-        ended = step.terminated | step.truncated
-        if not ended[0] and length >= max_episode_steps:
-            cut += 1
-            obs, infos = envs.reset(seed + len(returns) + 1)
-            mask = first_mask(envs, obs, infos)
-            ended = np.ones(1, dtype=np.bool_)
-        if ended[0]:
-            carry = actor.reset_carry(carry, ended)
+        played = next(steps)
+        total, length = total + float(played.step.env_reward[0]), length + 1
+        if played.is_last:
+            cut += played.was_cut
             returns.append(total)
             lengths.append(length)
             total, length = 0.0, 0

@@ -30,6 +30,7 @@ from rlkit.types import (
     Metrics,
     Obs,
     Progress,
+    RewardAware,
     SelfDriven,
     State,
     Task,
@@ -244,11 +245,14 @@ def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
         session.obs, infos = envs.reset(session.task.seed)
         session.action_mask = first_mask(envs, session.obs, infos)
         session.carry = agent.initial_carry(envs.num_envs)
+    rewarded = agent.rewarded if isinstance(agent, RewardAware) else None
     while not session.is_over:
         obs, mask = session.obs, session.action_mask
         action, carry, extras = agent.act(obs, session.carry, explore=True, rng=session.rng, action_mask=mask)
         step = envs.step(action, _reset_states(extras))
         ended = step.ended
+        if rewarded is not None:
+            carry = rewarded(carry, step.env_reward)
         if step.obs is not step.next_obs:  # some row ended
             carry = agent.reset_carry(carry, ended)
         reward = step.reward.astype(np.float32)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 
 from rlkit import seeding
 from rlkit.config import RunOptions
+from rlkit.data.datasets import Episode
 from rlkit.envs.masks import ACTION_MASK, MaskReader, WrongMask
 from rlkit.envs.normalize import normalizers
 from rlkit.errors import UsageError
-from rlkit.evaluation import Evaluation, warn_about_cuts
+from rlkit.evaluation import Evaluation, played_steps, warn_about_cuts
 from rlkit.evaluation import evaluate as evaluate_actor
-from rlkit.types import Array, Bools, Obs, VectorEnv
+from rlkit.recording import recorded_episodes
+from rlkit.types import Array, Bools, Obs, RewardAware, VectorEnv
 
 
 class Policy:
@@ -29,18 +34,29 @@ class Policy:
         self._normalizers = normalizers(envs)
         self._carry: Any = None
         self._rng = seeding.generator(options.seed, "predict")
-        inner = self._normalizers[0].env if self._normalizers else envs
-        self._space = inner.single_observation_space
-        self._masks = MaskReader(self._space, inner.single_action_space)
+        self.raw_envs = self._normalizers[0].env if self._normalizers else envs  # without the normalisers
+        self._space = self.raw_envs.single_observation_space
+        self._masks = MaskReader(self._space, self.raw_envs.single_action_space)
 
-    def predict(self, obs: Obs, *, explore: bool = False, action_mask: Array | None = None) -> Array:
+    def predict(
+        self,
+        obs: Obs,
+        *,
+        explore: bool = False,
+        action_mask: Array | None = None,
+        reward: npt.ArrayLike | None = None,
+    ) -> Array:
         """Actions [N, *A] for observations [N, *O]; one action [*A] for one observation [*O].
 
         A policy with memory remembers from call to call; `reset` begins a new episode. Where the environment tells what
         is allowed in its info, pass it as `action_mask`, [N, A] or [A] (MultiDiscrete: sum(nvec) instead of A).
 
+        `reward` is what the last action got, a number or [N]. Policies that act by their rewards, such as those of
+        `decision-transformer`, need it from an episode's second call on; others, and first calls, make nothing of it.
+
         Raises:
-            UsageError: the mask does not fit the actions, or allows none.
+            UsageError: the mask does not fit the actions, or allows none; a reward is needed and missing, or there is
+                not one for each observation.
         """
         single = self._is_single(obs)
         batched = _add_axis(obs) if single else obs
@@ -49,6 +65,8 @@ class Policy:
         count = len(_first_leaf(batched))
         if self._carry is None or self._carry[0] != count:
             self._carry = (count, self.agent.initial_carry(count))
+        elif isinstance(self.agent, RewardAware):
+            self._carry = (count, self.agent.rewarded(self._carry[1], _rewards(reward, count)))
         action, carry, _ = self.agent.act(batched, self._carry[1], explore=explore, rng=self._rng, action_mask=mask)
         self._carry = (count, carry)
         result: Array = action[0] if single else action
@@ -75,12 +93,35 @@ class Policy:
 
     def evaluate(self, *, episodes: int = 100, seed: int | None = None, explore: bool = False) -> Evaluation:
         """Evaluation on the run's own environment."""
-        chosen = seeding.integer_seed(self.options.seed, "evaluation") if seed is None else seed
         result = evaluate_actor(
-            self.agent, self._envs, episodes=episodes, seed=chosen, explore=explore, max_episode_steps=self._limit
+            self.agent,
+            self._envs,
+            episodes=episodes,
+            seed=self._evaluation_seed(seed),
+            explore=explore,
+            max_episode_steps=self._limit,
         )
         warn_about_cuts(result)
         return result
+
+    def episodes(self, count: int, *, seed: int | None = None, explore: bool = False) -> Iterator[Episode]:
+        """`count` episodes on the run's own environment, those of `evaluate` with the same seed.
+
+        Observations are the environment's, before the run's normalisation. Of the infos an episode keeps what each of
+        its steps told, as numbers or text of one shape.
+        """
+        steps = played_steps(
+            self.agent,
+            self.raw_envs,
+            seed=self._evaluation_seed(seed),
+            explore=explore,
+            max_episode_steps=self._limit,
+            seen=self.normalized,
+        )
+        return islice(recorded_episodes(steps, self._space), count)
+
+    def _evaluation_seed(self, seed: int | None) -> int:
+        return seeding.integer_seed(self.options.seed, "evaluation") if seed is None else seed
 
     def _mask(self, obs: Obs, given: Array | None) -> Bools | None:
         count = len(_first_leaf(obs))
@@ -94,6 +135,19 @@ class Policy:
 
     def _is_single(self, obs: Obs) -> bool:
         return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())
+
+
+def _rewards(given: npt.ArrayLike | None, count: int) -> npt.NDArray[np.float64]:
+    """What the last actions got, [N], for a policy that needs it."""
+    if given is None:
+        raise UsageError(
+            "predict: this policy acts by its rewards and got none for its last action; pass them as "
+            "predict(obs, reward=...), or call reset() where a new episode begins"
+        )
+    rewards = np.atleast_1d(np.asarray(given, np.float64))
+    if rewards.shape != (count,) or not np.isfinite(rewards).all():
+        raise UsageError(f"predict: the reward is {given}, it must be {count} finite numbers, one for each observation")
+    return rewards
 
 
 def _first_leaf(obs: Obs) -> Array:

@@ -125,6 +125,10 @@ AGENTS: dict[str, AgentEntry] = {
     "tqc": AgentEntry("rlkit.agents.tqc:TQC", "SAC with critics of quantiles, the largest of which are dropped"),
     "crossq": AgentEntry("rlkit.agents.crossq:CrossQ", "SAC with batch normalisation and without target networks"),
     "drqv2": AgentEntry("rlkit.agents.drqv2:DrQv2", "DDPG from pixels with randomly shifted pictures"),
+    "decision-transformer": AgentEntry(
+        "rlkit.agents.decision_transformer:DecisionTransformerAgent",
+        "a sequence model that is asked for a return, from a dataset of episodes",
+    ),
     "sb3/a2c": AgentEntry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
     "sb3/ddpg": AgentEntry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),
     "sb3/dqn": AgentEntry("rlkit.agents.sb3:Sb3DQN", "stable-baselines3's DQN"),

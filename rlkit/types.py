@@ -193,6 +193,17 @@ class Actor(Protocol):
 
 
 @runtime_checkable
+class RewardAware(Protocol):
+    """An actor that acts by the rewards it gets, such as a policy that is told what return is still to be reached."""
+
+    def rewarded(self, carry: Carry, reward: npt.NDArray[np.float64]) -> Carry:
+        """The carry once the environment's own rewards [N] of the last actions are known.
+
+        Called between `act` and `reset_carry`, in training, evaluation and `predict`.
+        """
+
+
+@runtime_checkable
 class Agent(Actor, Protocol):
     """What the loop drives: act, observe, update."""
 

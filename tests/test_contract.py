@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from episode_data import random_pendulum
 from gymnasium import spaces
 
 import rlkit
@@ -39,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sb3/dqn": {"hidden": (16,), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
     "sb3/ppo": {"hidden": (16,), "n_steps": 32, "batch_size": 16, "n_epochs": 2},
     "sb3/sac": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
+    "decision-transformer": {"width": 16, "layers": 1, "context": 4, "batch_size": 4, "warmup_updates": 10},
     "tabular-reinforce": {"baseline_learning_rate": 0.1},
     "sb3/td3": {"hidden": (16, 16), "batch_size": 16, "buffer_size": 500, "learning_starts": 20},
 }
@@ -60,6 +62,12 @@ SETTINGS = [
 STEPS = 80  # vector steps; every agent above has learned by then
 
 
+def small(name: str) -> dict[str, Any]:
+    """The agent's options here, with what it learns from where that is not an environment."""
+    data = {"dataset": random_pendulum()} if name == "decision-transformer" else {}
+    return SMALL.get(name, {}) | data
+
+
 def task_for(name: str, num_envs: int, seed: int = 0) -> tuple[str, Task]:
     """The first environment that the agent serves."""
     for env in ENVS:
@@ -73,7 +81,7 @@ def task_for(name: str, num_envs: int, seed: int = 0) -> tuple[str, Task]:
 def build(name: str, task: Task) -> Any:
     agent_class = registry.agent_class(name)
     seeding.seed_global_generators(task.seed)
-    return agent_class(registry.config_class(agent_class)(**SMALL.get(name, {})), task)
+    return agent_class(registry.config_class(agent_class)(**small(name)), task)
 
 
 def bits(tree: Any) -> tuple[Any, Mapping[str, bytes]]:
@@ -180,7 +188,7 @@ def test_the_same_seed_gives_the_same_run(name: str, num_envs: int, tmp_path: Pa
     def run(folder: str, seed: int) -> Any:
         result = rlkit.train(
             name, env, total_steps=60 * num_envs, num_envs=num_envs, seed=seed, run_dir=tmp_path / folder,
-            preset="none", agent_config=SMALL.get(name, {}), eval_episodes=1, eval_every=30 * num_envs,
+            preset="none", agent_config=small(name), eval_episodes=1, eval_every=30 * num_envs,
         )  # fmt: skip
         checkpoint = load_checkpoint(sorted((result.run_dir / "checkpoints").glob("step-*"))[-1])
         assert checkpoint.training is not None

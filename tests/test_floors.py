@@ -44,6 +44,7 @@ ROWS = {
     "loop": (
         "rlkit.loop",
         "rlkit.evaluation",
+        "rlkit.recording",
         "rlkit.hooks",
         "rlkit.finite",
         "rlkit.logs",

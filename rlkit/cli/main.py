@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": ("rlkit.cli.evaluate", "returns of a run's policy, with intervals"),
     "inspect": ("rlkit.cli.inspect", "what a run or a checkpoint holds, and whether it verifies"),
     "plot": ("rlkit.cli.plot", "learning curves as a picture"),
+    "export-dataset": ("rlkit.cli.export_dataset", "episodes of a run's policy as a dataset to learn from"),
     "check-env": ("rlkit.cli.check_env", "what is wrong with an environment, and which agents can serve it"),
     "list": ("rlkit.cli.listing", "agents, envs, wrappers or presets"),
 }
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 failed, 2 wrong usage, 130/143 interrupted with a checkpoint."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items())))
+        print(HELP.format(commands="\n".join(f"  {name:<16}{summary}" for name, (_, summary) in COMMANDS.items())))
         return 0 if given else 2
     if given[0] in ("-V", "--version"):
         from rlkit import __version__

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rlkit import seeding
 from rlkit.api import load
 from rlkit.cli.pictures import keep, new_figure, png_of
-from rlkit.envs.masks import first_mask
 from rlkit.errors import UsageError
+from rlkit.evaluation import played_steps
 from rlkit.policy import Policy
 from rlkit.runs import RunFolder
 from rlkit.types import Array, Obs
@@ -55,19 +56,12 @@ def draw_attention(folder: RunFolder, title: str, output: Path) -> None:
 
 def _episode(policy: Policy) -> list[Obs]:
     """Observations of the run's first evaluation episode, the longest part that can be shown."""
-    agent, envs = policy.agent, policy._envs
     seed = seeding.integer_seed(policy.options.seed, "evaluation")
-    rng = seeding.generator(seed, "evaluation")
-    obs, infos = envs.reset(seed)
-    mask, carry = first_mask(envs, obs, infos), agent.initial_carry(1)
     seen: list[Obs] = []
-    while len(seen) < _LONGEST:
-        seen.append(obs)
-        action, carry, _ = agent.act(obs, carry, explore=False, rng=rng, action_mask=mask)
-        step = envs.step(action)
-        if bool(step.ended[0]):
+    for played in islice(played_steps(policy.agent, policy._envs, seed=seed), _LONGEST):
+        seen.append(played.obs)
+        if played.is_last:
             break
-        obs, mask = step.obs, step.action_mask
     return seen
 
 

@@ -6,7 +6,7 @@ anywhere (learning). Both give the same numbers, whatever the order of resets: `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -207,6 +207,26 @@ class TransformerBeginning(NamedTuple):
     length: Tensor  # int32 [B]
 
 
+def initialise_transformer(
+    module: nn.Module, layers: int, embeddings: Sequence[nn.Linear], generator: torch.Generator
+) -> None:
+    """Draw the first weights of everything linear in `module`, which has so many blocks.
+
+    Normal with standard deviation 0.02, the last layer of each part smaller by sqrt(2 · layers) (Radford et al. 2019),
+    biases zero; `embeddings`, which make tokens of features, give numbers of about the features' size.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            deviation = 0.02
+            if name.endswith(("merge", "narrow")):
+                deviation /= (2 * layers) ** 0.5
+            nn.init.normal_(layer.weight, std=deviation, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for embedding in embeddings:
+        nn.init.normal_(embedding.weight, std=embedding.in_features**-0.5, generator=generator)
+
+
 class TransformerCore(nn.Module):
     """Blocks of causal attention to the last `context` steps of the episode, with rotary positions.
 
@@ -222,8 +242,7 @@ class TransformerCore(nn.Module):
         heads: Heads of each block; `kv_heads` of keys and values.
         context: Steps that a layer sees, the running one among them, and inputs that are remembered.
         gate: "residual", or "gru" as in GTrXL.
-        generator: Source of the first weights: normal with standard deviation 0.02, the last layer of each part smaller
-            by sqrt(2 · layers) (Radford et al. 2019), biases zero.
+        generator: Source of the first weights, see `initialise_transformer`.
         encoder: Network that every step's features go through first; what is remembered is what goes into it.
     """
 
@@ -240,20 +259,8 @@ class TransformerCore(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.head_size, self.kv_heads = blocks[0].attention.head_size, blocks[0].attention.kv_heads
-        self._initialise(generator)
+        initialise_transformer(self, layers, (self.embed,), generator)
         self.encoder = encoder
-
-    def _initialise(self, generator: torch.Generator) -> None:
-        for name, layer in self.named_modules():
-            if isinstance(layer, nn.Linear):
-                deviation = 0.02
-                if name.endswith(("merge", "narrow")):
-                    deviation /= (2 * len(self.blocks)) ** 0.5
-                nn.init.normal_(layer.weight, std=deviation, generator=generator)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-        # features of a step differ little in size from those of a layer
-        nn.init.normal_(self.embed.weight, std=self.embed.in_features**-0.5, generator=generator)
 
     def empty(self, rows: int) -> TransformerMemory:
         """A cache with nothing in it."""

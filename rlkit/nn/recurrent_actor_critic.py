@@ -54,17 +54,19 @@ class RecurrentActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.precision = precision
-        assert isinstance(core, nn.Module)
-        self.head, self.core = head, core
+        self.head = head
         of_policy, of_value = (core.policy.size, core.value.size) if isinstance(core, PairedCore) else 2 * (core.size,)
         self.policy_columns, self.value_columns = slice(of_policy), slice(core.size - of_value, core.size)
         self.policy = MLP(
             of_policy, hidden, head.size, activation=activation, final_gain=POLICY_GAIN, generator=generator
         )  # fmt: skip
+        assert isinstance(core, nn.Module)
+        self.core: Core = core
         self.log_std = nn.Parameter(torch.full((head.log_stds,), log_std))
         self.value = MLP(of_value, hidden, 1, activation=activation, final_gain=1.0, generator=generator)
         self.to(device)
-        in_order = [*core.parameters(), self.policy.flat, self.log_std, self.value.flat]
+        self.core_parameters = tuple(core.parameters())
+        in_order = [*self.core_parameters, self.policy.flat, self.log_std, self.value.flat]
         self.flat = flatten_parameters(nn.ParameterList(in_order))
         self.policy_size = self.flat.numel() - self.value.flat.numel()
 
@@ -122,7 +124,7 @@ class RecurrentTrace:
         """As `ActorCriticTrace.gradient`, in the layout of `RecurrentActorCritic.flat`, times the precision's scale."""
         by_outputs, by_log_std = self.distribution.gradient(by_log_prob, by_entropy)
         network = self.network
-        by_core_and_policy = [*network.core.parameters(), network.policy.flat]
+        by_core_and_policy = [*network.core_parameters, network.policy.flat]
         with torch.inference_mode(False):
             gradients = torch.autograd.grad(
                 [self.outputs, self.live_value],

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from episode_data import random_pendulum
 from gymnasium import spaces
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -185,6 +186,27 @@ def test_the_gpus_path_gives_the_cpus_update(name: str) -> None:
     assert_gives_the_cpus_update(agent, build(name, "cpu"))
     agent.load_policy_state(agent.policy_state())
     agent.load_training_state(agent.training_state())
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_the_gpus_path_gives_the_cpus_updates_from_a_dataset() -> None:
+    agents, metrics, actions = {}, {}, {}
+    for device in ("cuda", "cpu"):
+        found = metrics[device] = []
+        space = spaces.Box(-np.array([1, 1, 8], np.float32), np.array([1, 1, 8], np.float32))
+        task = Task(space, spaces.Box(-2.0, 2.0, (1,)), device=device)
+        options = {"dataset": random_pendulum(), "width": 16, "layers": 1, "context": 4, "warmup_updates": 1}
+        agent_class: Any = registry.agent_class("decision-transformer")
+        agent = agents[device] = agent_class(agent_class.Config(**options), task)
+        agent.train_on(task, None, 3, lambda progress, found=found: found.append(progress.metrics) is None)
+        obs, rng = np.ones((2, 3), np.float32), np.random.default_rng(0)
+        actions[device] = agent.act(obs, agent.initial_carry(2), explore=False, rng=rng)[0]
+        agent.load_policy_state(agent.policy_state())
+        agent.load_training_state(agent.training_state())
+    assert {tensor.device.type for tensor in tensors_of(agents["cuda"].policy_state())} == {"cuda"}
+    for found, wanted in zip(metrics["cuda"], metrics["cpu"], strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4)
+    np.testing.assert_allclose(actions["cuda"], actions["cpu"], atol=1e-4)
 
 
 @pytest.mark.usefixtures("pretended_gpu")
