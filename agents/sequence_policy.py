@@ -140,8 +140,10 @@ class SequenceActor(PolicyActor[SequenceRollout, SequenceBatch]):
         return {name: weights.cpu().numpy() for name, weights in self.network.core.attention_maps(x).items()}
 
     def encoder(self) -> EncoderCore:
-        """See `PolicyActor`."""
+        """See `PolicyActor`; the policy's, where the value has one of its own."""
         core: object = self.network.core
+        if isinstance(core, PairedCore):
+            core = core.policy
         if not isinstance(core, EncoderCore):
             raise UsageError(
                 "features of a policy with a core depend on what came before: take a run with --agent.encoder "
