@@ -124,15 +124,19 @@ NO_VELOCITY_PPO: dict[str, Any] = {
 for _core, _options in CORES.items():
     TASKS |= {
         f"memory_tmaze_{_core}": LearningTask(
-            "ppo", "rlkit/TMaze-v0", 500_000, 100, {**MEMORY_PPO, **_options}, num_envs=16
+            "ppo", "rlkit/TMaze-v0", 150_000, 100, {**MEMORY_PPO, **_options}, num_envs=16
         ),
         f"memory_repeat_{_core}": LearningTask(
-            "ppo", "rlkit/RepeatPrevious-v0", 500_000, 100, {**MEMORY_PPO, **_options}, num_envs=16
+            "ppo", "rlkit/RepeatPrevious-v0", 150_000, 100, {**MEMORY_PPO, **_options}, num_envs=16
         ),
     }
-for _core in ("lstm", "transformer"):
+NO_VELOCITY_CORES: dict[str, dict[str, Any]] = {
+    "lstm": {"core": "lstm"},
+    "transformer": {"core": "transformer", "core_context": 16, "learning_rate": 5e-4},
+}
+for _core, _options in NO_VELOCITY_CORES.items():
     TASKS[f"memory_cartpole_{_core}"] = LearningTask(
-        "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50, {**NO_VELOCITY_PPO, "core": _core}, num_envs=8,
+        "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50, {**NO_VELOCITY_PPO, **_options}, num_envs=8,
         beside=("memory_cartpole_lstm", "sb3") if _core != "lstm" else None,
     )  # fmt: skip
 for _encoder in ("mlp", "attention"):

@@ -260,6 +260,8 @@ class TransformerCore(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head_size, self.kv_heads = blocks[0].attention.head_size, blocks[0].attention.kv_heads
         initialise_transformer(self, layers, (self.embed,), generator)
+        # beside it the norms keep how large small features are, which with a bias of zero they would divide away
+        nn.init.normal_(self.embed.bias, generator=generator)
         self.encoder = encoder
 
     def empty(self, rows: int) -> TransformerMemory:

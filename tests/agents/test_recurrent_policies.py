@@ -92,9 +92,9 @@ def test_the_first_update_of_a_rollout_sees_what_acting_saw(
     fresh = [(ratio, log_prob) for _, first, ratio, log_prob in ratios if first]
     assert len(fresh) >= 5
     for ratio, log_prob in fresh:
-        # float32 has nothing between numbers 5e-7 apart where a Gaussian's log-probability is above 4
-        spacing = np.spacing(np.abs(log_prob.numpy()))
-        assert (np.abs(ratio.numpy() - 1) <= np.maximum(1e-6, 4 * spacing)).all()
+        # log-probabilities above 4, as of a Gaussian or after A2C's large steps here, are 5e-7 apart in float32
+        rounding = 0.0 if (name, action) == ("ppo", "discrete") else 2 * float(np.spacing(log_prob.abs().max().numpy()))
+        torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=1e-6 + rounding)
 
 
 @every_core
