@@ -113,8 +113,8 @@ MEMORY_PPO: dict[str, Any] = {
 }  # fmt: skip
 CORES: dict[str, dict[str, Any]] = {
     "none": {},
-    "gru": {"core": "gru"},
-    "transformer": {"core": "transformer", "core_context": 64},
+    "gru": {"core": "gru", "share_core": True},
+    "transformer": {"core": "transformer", "core_context": 64, "share_core": True},
 }
 # rl-baselines3-zoo's settings of its recurrent PPO (hyperparams/ppo_lstm.yml)
 NO_VELOCITY_PPO: dict[str, Any] = {
@@ -139,6 +139,11 @@ for _core, _options in NO_VELOCITY_CORES.items():
         "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50, {**NO_VELOCITY_PPO, **_options}, num_envs=8,
         beside=("memory_cartpole_lstm", "sb3") if _core != "lstm" else None,
     )  # fmt: skip
+TASKS |= {
+    "ddpg_pendulumnovelocity": of_preset("ddpg_pendulumnovelocity"),
+    "dqn_repeatprevious": of_preset("dqn_repeatprevious", eval_episodes=100),
+    "reinforce_repeatprevious": of_preset("reinforce_repeatprevious", eval_episodes=100),
+}
 for _encoder in ("mlp", "attention"):
     TASKS[f"entities_{_encoder}"] = LearningTask(
         "ppo", "rlkit/NearestMatch-v0", 500_000, 200,
@@ -195,6 +200,8 @@ PUBLISHED = {
     "td3_pendulum": "zoo -151.9 (20k)",
     "sac_pendulum": "zoo -157.0 (20k)",
     "td3_bipedalwalker": "zoo 306.0 (1M)",
+    "memory_cartpole_lstm": "recurrent PPO: zoo 500",
+    "ddpg_pendulumnovelocity": "recurrent PPO: zoo -217.9",
 }
 PUBLISHED |= {
     f"{agent}_{name}": f"1M: {said}" for agent, each in _1M.items() for name, said in zip(FULL_ENVS, each, strict=True)
