@@ -144,12 +144,18 @@ TASKS |= {
     "dqn_repeatprevious": of_preset("dqn_repeatprevious", eval_episodes=100),
     "reinforce_repeatprevious": of_preset("reinforce_repeatprevious", eval_episodes=100),
 }
-for _encoder in ("mlp", "attention"):
+ENTITY_PPO: dict[str, Any] = {
+    "learning_rate": 1e-3, "learning_rate_schedule": "linear", "n_steps": 128, "batch_size": 256, "epochs": 4,
+    "entropy_coefficient": 0.01,
+}  # fmt: skip
+ENCODERS: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "attention": {"encoder": "attention", "encoder_width": 32, "encoder_heads": 2, "share_core": True},
+}
+for _encoder, _options in ENCODERS.items():
     TASKS[f"entities_{_encoder}"] = LearningTask(
-        "ppo", "rlkit/NearestMatch-v0", 500_000, 200,
-        {"learning_rate": 1e-3, "learning_rate_schedule": "linear", "n_steps": 128, "batch_size": 256, "epochs": 4,
-         "entropy_coefficient": 0.01, "encoder": _encoder},
-        num_envs=16, beside=("entities_mlp", "rlkit") if _encoder != "mlp" else None,
+        "ppo", "rlkit/NearestMatch-v0", 200_000, 200, {**ENTITY_PPO, **_options}, num_envs=16,
+        beside=("entities_mlp", "rlkit") if _encoder != "mlp" else None,
     )  # fmt: skip
 
 # The protocol of published MuJoCo tables: a million steps. Warm-ups as in CleanRL (DDPG, TD3) and the zoo (SAC).
