@@ -147,12 +147,13 @@ def table() -> str:
                 continue
             values = [by_seed[seed] for seed in sorted(by_seed)]
             low, high = interval(bootstrapped_iqm(values, np.random.default_rng(0)))
-            spread = f"{trim_mean(values, 0.25):.1f} [{low:.1f}, {high:.1f}]"
+            digits = 3 if max(map(abs, values)) <= 2 else 1
+            spread = f"{trim_mean(values, 0.25):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
             against = "" if library == "rlkit" else difference(scores["rlkit"], by_seed)
             if task.beside:
                 peer, peer_library = task.beside
                 against = f"{difference(by_seed, scores_of(peer)[peer_library])} to {peer_library} on {peer}"
-            cells = name, library, len(values), spread, f"{min(values):.1f}", against, published(name)
+            cells = name, library, len(values), spread, f"{min(values):.{digits}f}", against, published(name)
             rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows) + "\n"
 
@@ -165,7 +166,8 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
     rng = np.random.default_rng(0)
     own, other = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
     low, high = interval(bootstrapped_iqm(own, rng) - bootstrapped_iqm(other, rng))
-    return f"{trim_mean(own, 0.25) - trim_mean(other, 0.25):+.1f} [{low:+.1f}, {high:+.1f}]"
+    digits = 3 if max(map(abs, own + other)) <= 2 else 1
+    return f"{trim_mean(own, 0.25) - trim_mean(other, 0.25):+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def main() -> None:
