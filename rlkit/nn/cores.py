@@ -213,7 +213,8 @@ def initialise_transformer(
     """Draw the first weights of everything linear in `module`, which has so many blocks.
 
     Normal with standard deviation 0.02, the last layer of each part smaller by sqrt(2 · layers) (Radford et al. 2019),
-    biases zero; `embeddings`, which make tokens of features, give numbers of about the features' size.
+    biases zero; `embeddings`, which make tokens of features, give numbers of about the features' size beside biases of
+    standard deviation 1. Without these a norm would divide away how large features are.
     """
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear):
@@ -225,6 +226,7 @@ def initialise_transformer(
                 nn.init.zeros_(layer.bias)
     for embedding in embeddings:
         nn.init.normal_(embedding.weight, std=embedding.in_features**-0.5, generator=generator)
+        nn.init.normal_(embedding.bias, generator=generator)
 
 
 class TransformerCore(nn.Module):
@@ -260,8 +262,6 @@ class TransformerCore(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head_size, self.kv_heads = blocks[0].attention.head_size, blocks[0].attention.kv_heads
         initialise_transformer(self, layers, (self.embed,), generator)
-        # beside it the norms keep how large small features are, which with a bias of zero they would divide away
-        nn.init.normal_(self.embed.bias, generator=generator)
         self.encoder = encoder
 
     def empty(self, rows: int) -> TransformerMemory:
