@@ -176,4 +176,7 @@ def test_runs_without_an_encoder_of_single_observations_are_refused(source: Path
         on_features(source, tmp_path / "run", env_args=("max_objects=3",))
     with pytest.raises(UsageError, match="2 times"):
         on_features(source, tmp_path / "run", wrap=(f"encode-observation:run={source}",) * 2)
+    encoded = on_features(source, tmp_path / "encoded", "dqn", agent_config={"hidden": (8,)}).run_dir
+    with pytest.raises(UsageError, match="itself sees observations through an encoder"):
+        on_features(encoded, tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
