@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,7 @@ def export_dataset(
     spaces = policy.raw_envs.single_observation_space, policy.raw_envs.single_action_space
     made_by = f"{checkpoint} policy of {run} at step {policy.step}{', exploring' if explore else ''}"
     with (
+        closing(policy),
         limited_threads(policy.options.threads),
         DatasetWriter(
             Path(run) / "dataset" if out is None else out, *spaces, env=policy.options.env, made_by=made_by,
