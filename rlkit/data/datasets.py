@@ -94,7 +94,7 @@ class DatasetWriter:
         self._manifest: dict[str, Any] = {"schema": SCHEMA, **described, "shards": []}
         self._written: bytes | None = None  # the manifest as it should lie in the folder
         self._pending: list[tuple[dict[str, Any], dict[str, Array]]] = []  # an episode's record and arrays
-        self._pending_bytes = 0
+        self._new_bytes = 0  # of arrays that the manifest in the folder does not tell of
         if (folder / MANIFEST).exists() and append:
             self._manifest, self._written = _read_manifest(folder)
             _require_same_spaces(folder, self._manifest, described)
@@ -126,36 +126,38 @@ class DatasetWriter:
         record = {"length": len(arrays["rewards"]), "return": float(arrays["rewards"].sum())}
         ends = {"terminated": bool(episode.terminated), "truncated": bool(episode.truncated)}
         self._pending.append((record | ends, arrays))
-        self._pending_bytes += sum(array.nbytes for array in arrays.values())
-        if self._pending_bytes >= self._shard_bytes:
-            self._write_shard()
+        self._new_bytes += sum(array.nbytes for array in arrays.values())
+        if self._new_bytes >= self._shard_bytes:
+            self.close()
 
     def close(self) -> None:
         """Write what is not written yet; a dataset without any episode is one too."""
-        if self._pending or self._written is None:
+        if self._pending:
             self._write_shard()
+        if self._new_bytes or self._written is None:
+            self._write_manifest()
 
     def _write_shard(self) -> None:
-        if self._pending:
-            joined = {
-                name: np.concatenate([arrays[name] for _, arrays in self._pending]) for name in self._pending[0][1]
-            }
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **joined)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
-            content = buffer.getvalue()
-            digest = hashlib.sha256(content).hexdigest()
-            # the digest in the name: a leftover of a killed writer is never overwritten by something else
-            file = f"episodes-{len(self._manifest['shards']):05d}-{digest[:12]}.npz"
-            _write(self.folder / file, content)
-            episodes = [record for record, _ in self._pending]
-            shard = {"file": file, "size": len(content), "sha256": digest, **self._source, "episodes": episodes}
-            self._manifest["shards"].append(shard)
-            self._pending, self._pending_bytes = [], 0
+        joined = {name: np.concatenate([arrays[name] for _, arrays in self._pending]) for name in self._pending[0][1]}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **joined)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
+        content = buffer.getvalue()
+        digest = hashlib.sha256(content).hexdigest()
+        # the digest in the name: a leftover of a killed writer is never overwritten by something else
+        file = f"episodes-{len(self._manifest['shards']):05d}-{digest[:12]}.npz"
+        _write(self.folder / file, content)
+        episodes = [record for record, _ in self._pending]
+        shard = {"file": file, "size": len(content), "sha256": digest, **self._source, "episodes": episodes}
+        self._manifest["shards"].append(shard)
+        self._pending = []
+
+    def _write_manifest(self) -> None:
         path = self.folder / MANIFEST
         if (path.read_bytes() if path.exists() else None) != self._written:
             raise DatasetError(f"{path} was changed by another process while this one wrote; its episodes are kept")
         self._written = json.dumps(self._manifest, indent=1, allow_nan=False).encode()
         _write(path, self._written)
+        self._new_bytes = 0
 
 
 class EpisodeDataset:

@@ -114,6 +114,15 @@ def test_infos_are_kept_also_where_episodes_have_different_ones(tmp_path: Path) 
         assert all((found.infos[key] == told[key]).all() for key in told)
 
 
+def test_the_manifest_is_not_written_anew_for_each_episode_with_other_infos(tmp_path: Path) -> None:
+    episodes = [sampled(BOX, DISCRETE, 2, seed, **({"lives": np.ones(2)} if seed % 2 else {})) for seed in range(6)]
+    with DatasetWriter(tmp_path / "d", BOX, DISCRETE, env="", made_by="") as writer:
+        for episode in episodes:
+            writer.add(episode)
+        assert not (tmp_path / "d" / MANIFEST).exists(), "many episodes would be a square of that"
+    assert [len(episode.infos) for episode in EpisodeDataset(tmp_path / "d")] == [0, 1, 0, 1, 0, 1]
+
+
 def test_the_same_episodes_give_the_same_files(tmp_path: Path) -> None:
     episodes = [sampled(BOX, DISCRETE, 4, seed) for seed in range(3)]
     first, second = written(tmp_path / "a", episodes), written(tmp_path / "b", episodes)
