@@ -254,7 +254,7 @@ class EpisodeDataset:
             raise DatasetError(f"{path} cannot be read ({error.strerror}); copy the dataset again") from error
         if len(content) != shard["size"] or hashlib.sha256(content).hexdigest() != shard["sha256"]:
             raise DatasetError(
-                f"{path} is damaged: its {len(content)} bytes are not the {shard['size']} that were written; "
+                f"{path} is damaged: its {len(content)} bytes are not the ones that were written ({shard['size']}); "
                 "copy the dataset again"
             )
         try:
