@@ -285,8 +285,18 @@ def export_dataset(
 
 
 def _load_actor(run: str) -> Actor:
-    """The actor of a run's latest policy, for agents that follow or evaluate it."""
-    actor: Actor = load(run).agent
+    """The actor of a run's latest policy, for agents that follow or evaluate it.
+
+    Raises:
+        UsageError: it takes normalised observations, which those agents would not give it.
+    """
+    policy = load(run)
+    if policy.is_normalizing:
+        raise UsageError(
+            f"the agent of {run} takes observations that the run normalises, here it would get others; for its "
+            f"features use --wrap encode-observation:run={run} with --agent.features raw"
+        )
+    actor: Actor = policy.agent
     return actor
 
 
