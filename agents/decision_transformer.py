@@ -126,6 +126,10 @@ class DecisionTransformerAgent:
         dataset = EpisodeDataset(config.dataset)
         _require_fitting(dataset, task, config.max_timesteps)
         self._steps = EpisodeSteps(dataset, self._flatten, self._imitated.told)
+        if not (np.isfinite(self._steps.observations).all() and np.isfinite(self._steps.actions).all()):
+            raise DatasetError(
+                f"observations or actions of the dataset in {dataset.folder} are not finite; leave these episodes out"
+            )
         self._digest = dataset.digest
         if config.target_return is None:
             self.target_return = float(dataset.returns.max())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,7 @@ def export_dataset(
     spaces = policy.raw_envs.single_observation_space, policy.raw_envs.single_action_space
     made_by = f"{checkpoint} policy of {run} at step {policy.step}{', exploring' if explore else ''}"
     with (
+        closing(policy),
         limited_threads(policy.options.threads),
         DatasetWriter(
             Path(run) / "dataset" if out is None else out, *spaces, env=policy.options.env, made_by=made_by,
@@ -283,8 +285,18 @@ def export_dataset(
 
 
 def _load_actor(run: str) -> Actor:
-    """The actor of a run's latest policy, for agents that follow or evaluate it."""
-    actor: Actor = load(run).agent
+    """The actor of a run's latest policy, for agents that follow or evaluate it.
+
+    Raises:
+        UsageError: it takes normalised observations, which those agents would not give it.
+    """
+    policy = load(run)
+    if policy.is_normalizing:
+        raise UsageError(
+            f"the agent of {run} takes observations that the run normalises, here it would get others; for its "
+            f"features use --wrap encode-observation:run={run} with --agent.features raw"
+        )
+    actor: Actor = policy.agent
     return actor
 
 

@@ -16,7 +16,7 @@ from rlkit.envs.make import make as make_env
 from rlkit.envs.models import goal_reward_of, of_vector_env
 from rlkit.envs.normalize import NormalizeReward, normalizers
 from rlkit.envs.wrapper_names import WrapperSpec, env_arguments, resolve_wrapper
-from rlkit.errors import UsageError
+from rlkit.errors import CheckpointError, UsageError
 from rlkit.types import Actor, State, Task, VectorEnv
 
 _LOG = logging.getLogger(__name__)
@@ -86,8 +86,19 @@ def build_agent(config: RunConfig, task: Task) -> Any:
 
 
 def load_policy(policy: State, agent: Any, envs: VectorEnv) -> None:
-    """Put a checkpoint's policy into the agent and its observation statistics into the environments' normalisers."""
-    agent.load_policy_state(policy["agent"])
+    """Put a checkpoint's policy into the agent and its observation statistics into the environments' normalisers.
+
+    Raises:
+        CheckpointError: the agent is made otherwise than the one that was saved.
+    """
+    try:
+        agent.load_policy_state(policy["agent"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"the policy of the checkpoint does not fit the agent ({' '.join(str(error).split())[:200]}); config.yaml "
+            "was changed since, or another version of rlkit made the run (meta.json tells which): put that back, or "
+            "train anew"
+        ) from error
     own = _policy_normalizers(envs)
     # evaluation environments have no reward normaliser; those that remain are matched by what they hold
     stored = [state for state in policy["normalizers"] if "leaves" in state]

@@ -77,6 +77,11 @@ class Policy:
         """Of one observation that `predict` takes."""
         return self._space
 
+    @property
+    def is_normalizing(self) -> bool:
+        """Whether `normalized` changes observations."""
+        return bool(self._normalizers)
+
     def normalized(self, obs: Obs) -> Obs:
         """Observations [N, *O] as the agent takes them."""
         for normalizer in self._normalizers:

@@ -23,7 +23,7 @@ def recorded_episodes(steps: Iterator[PlayedStep], space: gymnasium.Space[Any]) 
     observed: list[list[Array]] = []  # the leaves of each observation
     actions: list[Array] = []
     rewards: list[float] = []
-    infos: list[Mapping[str, Any]] = []
+    infos: list[dict[str, Array]] = []
 
     def leaves(obs: Obs) -> list[Array]:
         return [np.array(leaf(obs, path)[0]) for path in paths]  # copied: an environment may use its arrays again
@@ -33,7 +33,7 @@ def recorded_episodes(steps: Iterator[PlayedStep], space: gymnasium.Space[Any]) 
         observed.append(leaves(played.obs))
         actions.append(np.array(played.action[0]))
         rewards.append(float(step.env_reward[0]))
-        infos.append(step.infos[0])
+        infos.append({str(key): array for key, told in step.infos[0].items() if (array := _plain(told)) is not None})
         if played.is_last:
             observed.append(leaves(step.next_obs))
             columns = (np.stack(column) for column in zip(*observed, strict=True))
@@ -42,18 +42,19 @@ def recorded_episodes(steps: Iterator[PlayedStep], space: gymnasium.Space[Any]) 
             observed, actions, rewards, infos = [], [], [], []
 
 
-def _told(infos: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+def _told(infos: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     """Infos [T, ...] that can be put side by side."""
     found = {}
     for key in infos[0]:
-        values = [value for value in (_plain(info.get(key)) for info in infos) if value is not None]
+        values = [info[key] for info in infos if key in info]
         layouts = {(value.dtype.kind, value.shape) for value in values}
         if len(values) == len(infos) and len(layouts) == 1:
-            found[str(key)] = np.stack(values)
+            found[key] = np.stack(values)
     return found
 
 
 def _plain(value: Any) -> Array | None:
+    """A copy of something that can be kept, because an environment may use its arrays again."""
     if not isinstance(value, (bool, int, float, str, np.generic, np.ndarray)):
         return None
     array = np.array(value)

@@ -91,11 +91,16 @@ def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunCo
     """The same run with a copy of the source's encoder, which is put into its folder.
 
     Raises:
-        UsageError: the source has no encoder.
+        UsageError: the source has no encoder, or sees observations through one itself.
         CheckpointError: it has no checkpoint.
     """
     run, own = open_run(Path(source)), RunFolder(folder.path / FOLDER)
     stored = run.checkpoints.load(policy_only=True)
+    if (run.path / FOLDER).exists():
+        raise UsageError(
+            f"{_NAME}: {run.path} itself sees observations through an encoder, and they can be encoded once; take the "
+            f"run that its {FOLDER}/meta.json names as source"
+        )
     RunEncoder(run.path)  # refuses a run without features before anything is written
     shutil.rmtree(own.path, ignore_errors=True)  # of a run that did not begin
     own.checkpoints.save(stored.step, stored.policy)

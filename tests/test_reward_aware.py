@@ -23,13 +23,14 @@ class Paying(gym.Env[Any, Any]):
     observation_space, action_space = spaces.Box(0, 9, (1,)), spaces.Box(0, 99, (1,))
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        self.steps, self.answers = 0, []
+        self.steps, self.seen = 0, np.zeros(1)
         return np.zeros(1, np.float32), {}
 
     def step(self, action: Any) -> Any:
         assert action[0] == sum(range(self.steps + 1)), f"told {action[0]} in step {self.steps}"
         self.steps += 1
-        info = {"step": self.steps, "late": {}} | ({"end": True} if self.steps == 3 else {})
+        self.seen += self.steps
+        info = {"step": self.steps, "seen": self.seen, "late": {}} | ({"end": True} if self.steps == 3 else {})
         return np.full(1, self.steps, np.float32), float(self.steps), self.steps == 3, False, info
 
 
@@ -118,4 +119,5 @@ def test_recorded_episodes_hold_what_was_seen_done_got_and_told(run: Path) -> No
         assert np.ravel(episode.actions).tolist() == [0, 1, 3]
         assert episode.rewards.tolist() == [1, 2, 3]
         assert (episode.terminated, episode.truncated) == (True, False)
-        assert {key: value.tolist() for key, value in episode.infos.items()} == {"step": [1, 2, 3]}
+        told = {key: value.ravel().tolist() for key, value in episode.infos.items()}
+        assert told == {"step": [1, 2, 3], "seen": [1, 3, 6]}, "though the environment uses one array again and again"

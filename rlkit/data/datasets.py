@@ -23,6 +23,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from rlkit.data.space_json import space_from_json, space_to_json
 from rlkit.data.tree import Path as Keys
@@ -78,7 +79,7 @@ class DatasetWriter:
         shard_bytes: Size of the arrays at which a shard is written.
 
     Raises:
-        UsageError: the folder holds something already, or a dataset with other spaces.
+        UsageError: the folder holds something already, or a dataset with other spaces, or cannot be created.
         UnsupportedTaskError: values of a space have no fixed shape.
     """
 
@@ -92,15 +93,18 @@ class DatasetWriter:
         described = {"observation_space": space_to_json(observation_space), "action_space": space_to_json(action_space)}
         self._manifest: dict[str, Any] = {"schema": SCHEMA, **described, "shards": []}
         self._written: bytes | None = None  # the manifest as it should lie in the folder
-        self._pending: list[tuple[Episode, dict[str, Array]]] = []
-        self._pending_bytes = 0
+        self._pending: list[tuple[dict[str, Any], dict[str, Array]]] = []  # an episode's record and arrays
+        self._new_bytes = 0  # of arrays that the manifest in the folder does not tell of
         if (folder / MANIFEST).exists() and append:
             self._manifest, self._written = _read_manifest(folder)
             _require_same_spaces(folder, self._manifest, described)
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.is_dir() and any(folder.iterdir()):
             hint = "add to it with append (--append)" if (folder / MANIFEST).exists() else "it holds no dataset"
             raise UsageError(f"{folder} is not empty, {hint}; nothing is overwritten: choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot create the dataset's folder {folder}: {error.strerror}") from error
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -110,54 +114,50 @@ class DatasetWriter:
             self.close()
 
     def add(self, episode: Episode) -> None:
-        """Append one episode.
+        """Append a copy of one episode.
 
         Raises:
             DatasetError: it does not fit the spaces, its lengths differ, or a reward is not finite.
         """
         arrays = _arrays_of(episode, self._spaces)
         layout = _layout(arrays)
-        if (
-            self._pending and _layout(self._pending[0][1]) != layout
-        ):  # other infos: arrays of a shard are one block each
+        if self._pending and _layout(self._pending[0][1]) != layout:  # other infos: a shard's arrays are one block each
             self._write_shard()
-        self._pending.append((episode, arrays))
-        self._pending_bytes += sum(array.nbytes for array in arrays.values())
-        if self._pending_bytes >= self._shard_bytes:
-            self._write_shard()
+        record = {"length": len(arrays["rewards"]), "return": float(arrays["rewards"].sum())}
+        ends = {"terminated": bool(episode.terminated), "truncated": bool(episode.truncated)}
+        self._pending.append((record | ends, arrays))
+        self._new_bytes += sum(array.nbytes for array in arrays.values())
+        if self._new_bytes >= self._shard_bytes:
+            self.close()
 
     def close(self) -> None:
         """Write what is not written yet; a dataset without any episode is one too."""
-        if self._pending or self._written is None:
+        if self._pending:
             self._write_shard()
+        if self._new_bytes or self._written is None:
+            self._write_manifest()
 
     def _write_shard(self) -> None:
-        if self._pending:
-            joined = {
-                name: np.concatenate([arrays[name] for _, arrays in self._pending]) for name in self._pending[0][1]
-            }
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **joined)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
-            content = buffer.getvalue()
-            digest = hashlib.sha256(content).hexdigest()
-            # the digest in the name: a leftover of a killed writer is never overwritten by something else
-            file = f"episodes-{len(self._manifest['shards']):05d}-{digest[:12]}.npz"
-            _write(self.folder / file, content)
-            episodes = [
-                {
-                    "length": len(episode), "return": episode.total_reward,
-                    "terminated": episode.terminated, "truncated": episode.truncated,
-                }
-                for episode, _ in self._pending
-            ]  # fmt: skip
-            shard = {"file": file, "size": len(content), "sha256": digest, **self._source, "episodes": episodes}
-            self._manifest["shards"].append(shard)
-            self._pending, self._pending_bytes = [], 0
+        joined = {name: np.concatenate([arrays[name] for _, arrays in self._pending]) for name in self._pending[0][1]}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **joined)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
+        content = buffer.getvalue()
+        digest = hashlib.sha256(content).hexdigest()
+        # the digest in the name: a leftover of a killed writer is never overwritten by something else
+        file = f"episodes-{len(self._manifest['shards']):05d}-{digest[:12]}.npz"
+        _write(self.folder / file, content)
+        episodes = [record for record, _ in self._pending]
+        shard = {"file": file, "size": len(content), "sha256": digest, **self._source, "episodes": episodes}
+        self._manifest["shards"].append(shard)
+        self._pending = []
+
+    def _write_manifest(self) -> None:
         path = self.folder / MANIFEST
         if (path.read_bytes() if path.exists() else None) != self._written:
             raise DatasetError(f"{path} was changed by another process while this one wrote; its episodes are kept")
         self._written = json.dumps(self._manifest, indent=1, allow_nan=False).encode()
         _write(path, self._written)
+        self._new_bytes = 0
 
 
 class EpisodeDataset:
@@ -254,7 +254,7 @@ class EpisodeDataset:
             raise DatasetError(f"{path} cannot be read ({error.strerror}); copy the dataset again") from error
         if len(content) != shard["size"] or hashlib.sha256(content).hexdigest() != shard["sha256"]:
             raise DatasetError(
-                f"{path} is damaged: its {len(content)} bytes are not the {shard['size']} that were written; "
+                f"{path} is damaged: its {len(content)} bytes are not the ones that were written ({shard['size']}); "
                 "copy the dataset again"
             )
         try:
@@ -280,12 +280,15 @@ class EpisodeDataset:
         wrong_infos = [name for name, array in arrays.items() if name.startswith("infos.") and len(array) != steps]
         if found != wanted or wrong_infos:
             raise DatasetError(f"{path} does not hold what {MANIFEST} says: {found} instead of {wanted} {wrong_infos}")
+        for name, space in (("observations", self.observation_space), ("actions", self.action_space)):
+            for place, (_, child) in enumerate(leaf_spaces(space)):
+                _require_listed(f"{name} in {path}", child, arrays[f"{name}.{place}"])
 
 
 def _arrays_of(episode: Episode, spaces: Mapping[str, gymnasium.Space[Any]]) -> dict[str, Array]:
-    """The arrays of one episode by their names in a shard."""
+    """The arrays of one episode by their names in a shard, none of them the caller's own."""
     steps = len(episode.rewards)
-    rewards = np.asarray(episode.rewards, np.float64)
+    rewards = np.array(episode.rewards, np.float64)
     if steps == 0 or rewards.ndim != 1 or not np.isfinite(rewards).all():
         raise DatasetError(f"an episode needs finite rewards [T] with T >= 1, these are {episode.rewards}")
     arrays: dict[str, Array] = {"rewards": rewards}
@@ -297,16 +300,29 @@ def _arrays_of(episode: Episode, spaces: Mapping[str, gymnasium.Space[Any]]) -> 
                     f"{name} {leaf_name(path)} of an episode of {steps} steps are {found.dtype} {list(found.shape)}, "
                     f"they must be {child.dtype} {list(wanted)} as {child} has them"
                 )
-            arrays[f"{name}.{place}"] = found.astype(child.dtype, copy=False)
+            arrays[f"{name}.{place}"] = found.astype(child.dtype)
+            _require_listed(f"{name} {leaf_name(path)} of an episode", child, arrays[f"{name}.{place}"])
     for key, values in episode.infos.items():
-        array = np.asarray(values)
-        if len(array) != steps or array.dtype.kind not in "biufcSU":
+        try:
+            array = np.array(values)
+        except ValueError:  # rows of different lengths
+            array = np.empty(steps, object)
+        if array.shape[:1] != (steps,) or array.dtype.kind not in "biufcSU":
             raise DatasetError(
                 f"info {key!r} of an episode of {steps} steps is {array.dtype} {list(array.shape)}; allowed: numbers, "
                 "truth values or text, one row for each step"
             )
         arrays[f"infos.{key}"] = array
     return arrays
+
+
+def _require_listed(what: str, space: gymnasium.Space[Any], values: Array) -> None:
+    """Values of a space that lists what there is are among them: as one-hot vectors others would be something else."""
+    if isinstance(space, (Discrete, MultiDiscrete)):
+        first, count = space.start, space.n if isinstance(space, Discrete) else space.nvec
+        wrong = values[(values < first) | (values >= first + count)]
+        if len(wrong):
+            raise DatasetError(f"{what} have {wrong[0]}, which is not in {space}")
 
 
 def _leaf_array(name: str, tree: Obs, path: Keys) -> Array:
@@ -329,7 +345,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     path = folder / MANIFEST
     if not path.is_file():
         raise UsageError(
-            f"there is no dataset in {folder} (no {MANIFEST}); `rlkit export-dataset RUN --out {folder}` makes one"
+            f"there is no dataset in {folder.absolute()} (no {MANIFEST}); "
+            f"`rlkit export-dataset RUN --out {folder}` makes one"
         )
     content = path.read_bytes()
     try:

@@ -295,6 +295,10 @@ def test_a_dataset_that_does_not_fit_is_refused_before_a_run_begins(tmp_path: Pa
     DatasetWriter(tmp_path / "e", OBSERVATION, ACTIONS["box"], env="", made_by="").close()
     with pytest.raises(DatasetError, match="has no episodes"):
         build(str(tmp_path / "e"), ACTIONS["box"])
+    with DatasetWriter(tmp_path / "n", OBSERVATION, ACTIONS["discrete"], env="", made_by="") as writer:
+        writer.add(Episode(np.full((2, *OBSERVATION.shape), np.nan), np.full(1, 5), np.zeros(1), True, False))
+    with pytest.raises(DatasetError, match="are not finite"):
+        build(str(tmp_path / "n"), ACTIONS["discrete"])
     unbounded = spaces.Box(-np.inf, np.inf, (1,))
     assert "finite action bounds" in (DecisionTransformerAgent.supports(Task(OBSERVATION, unbounded)) or "")
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from rlkit import registry
 from rlkit.agents.on_policy import LOG_PROB
 from rlkit.agents.sequence_policy import SequenceActor
 from rlkit.data.sequences import SequenceRollout
+from rlkit.errors import CheckpointError
 from rlkit.nn.recurrent_actor_critic import Sequences
 from rlkit.types import Task, Transition
 
@@ -243,3 +245,15 @@ def test_a_loaded_policy_remembers_until_it_is_reset(tmp_path: Any) -> None:
     assert isinstance(policy.agent.actor, SequenceActor)
     assert network.core.size == 16
     assert Sequences._fields == ("obs", "is_first", "beginning")
+
+
+def test_weights_that_do_not_fit_the_options_are_told(tmp_path: Path) -> None:
+    options = {"core": "gru", "core_width": 8, "hidden": (8,), "n_steps": 16, "share_core": True}
+    run = rlkit.train(
+        "ppo", "CartPole-v1", total_steps=16, run_dir=tmp_path / "run", preset="none", eval_every=0,
+        agent_config=options,
+    ).run_dir  # fmt: skip
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("share_core: true", "share_core: false"))
+    with pytest.raises(CheckpointError, match=r"does not fit the agent.*config\.yaml was changed"):
+        rlkit.load(run)

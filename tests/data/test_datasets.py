@@ -114,6 +114,15 @@ def test_infos_are_kept_also_where_episodes_have_different_ones(tmp_path: Path) 
         assert all((found.infos[key] == told[key]).all() for key in told)
 
 
+def test_the_manifest_is_not_written_anew_for_each_episode_with_other_infos(tmp_path: Path) -> None:
+    episodes = [sampled(BOX, DISCRETE, 2, seed, **({"lives": np.ones(2)} if seed % 2 else {})) for seed in range(6)]
+    with DatasetWriter(tmp_path / "d", BOX, DISCRETE, env="", made_by="") as writer:
+        for episode in episodes:
+            writer.add(episode)
+        assert not (tmp_path / "d" / MANIFEST).exists(), "many episodes would be a square of that"
+    assert [len(episode.infos) for episode in EpisodeDataset(tmp_path / "d")] == [0, 1, 0, 1, 0, 1]
+
+
 def test_the_same_episodes_give_the_same_files(tmp_path: Path) -> None:
     episodes = [sampled(BOX, DISCRETE, 4, seed) for seed in range(3)]
     first, second = written(tmp_path / "a", episodes), written(tmp_path / "b", episodes)
@@ -186,7 +195,11 @@ GOOD = sampled(BOX, DISCRETE, 3, 0)
         ({"rewards": np.zeros(4)}, "observations (whole) of an episode of 4 steps"),
         ({"actions": np.zeros(3)}, "actions (whole) of an episode of 3 steps are float64 [3], they must be int64"),
         ({"observations": np.zeros((4, 2))}, "must be float32 [4, 3]"),
+        ({"actions": np.array([0, -5, 1])}, "actions (whole) of an episode have -5, which is not in Discrete("),
+        ({"actions": np.array([0, 9, 1])}, "have 9, which is not in Discrete("),
         ({"infos": {"x": np.zeros(2)}}, "one row for each step"),
+        ({"infos": {"x": 3}}, "one row for each step"),
+        ({"infos": {"x": [[1], [1, 2], [3]]}}, "is object"),
         ({"infos": {"x": np.array([None, 1, 2])}}, "is object"),
     ],
     ids=lambda value: str(next(iter(value))) if isinstance(value, dict) else "",
@@ -199,6 +212,24 @@ def test_an_episode_that_does_not_fit_is_refused(change: dict[str, Any], told: s
     ):
         writer.add(Episode(**fields | change))
     assert told in str(error.value)
+
+
+def test_what_is_added_is_kept_as_it_was(tmp_path: Path) -> None:
+    observations, rewards = np.array(GOOD.observations), np.array(GOOD.rewards)
+    with DatasetWriter(tmp_path / "d", BOX, DISCRETE, env="", made_by="") as writer:
+        writer.add(Episode(observations, GOOD.actions, rewards, True, False))
+        observations[:], rewards[:] = 0, 0  # arrays that the next episode is collected in
+        writer.add(Episode(GOOD.observations, GOOD.actions, GOOD.rewards.tolist(), True, False))  # type: ignore[arg-type]
+    dataset = EpisodeDataset(tmp_path / "d")
+    for episode, total in zip(dataset, dataset.returns, strict=True):
+        assert np.array_equal(np.asarray(episode.observations), np.asarray(GOOD.observations))
+        assert episode.total_reward == total == GOOD.total_reward
+
+
+def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot create the dataset's folder .*file: "):
+        DatasetWriter(tmp_path / "file", BOX, DISCRETE, env="", made_by="")
 
 
 def test_a_missing_part_of_an_observation_is_named(tmp_path: Path) -> None:
@@ -237,6 +268,7 @@ def _truncate(folder: Path) -> None:
         (_edit(lambda manifest: manifest["observation_space"].update(kind="os.system")), "description of a space"),
         (_edit(lambda manifest: manifest["observation_space"].update(dtype="O")), "description of a space"),
         (_edit(lambda manifest: manifest["observation_space"].update(shape=[4])), "does not hold what"),
+        (_edit(lambda manifest: manifest["action_space"].update(start=9)), "which is not in Discrete("),
     ],
 )
 def test_damage_is_told_by_a_named_error(damage: Callable[[Path], None], told: str, tmp_path: Path) -> None:

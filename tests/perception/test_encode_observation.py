@@ -162,6 +162,18 @@ def test_an_encoder_that_is_gone_or_damaged_is_told(source: Path, tmp_path: Path
         rlkit.load(run)
 
 
+def test_features_of_a_run_that_normalises_are_not_read_without_its_statistics(tmp_path: Path) -> None:
+    options = {"encoder": "attention", "encoder_width": 8, "encoder_heads": 2, "n_steps": 32, "batch_size": 32}
+    mine = rlkit.train(
+        "ppo", ENV, total_steps=32, run_dir=tmp_path / "source", agent_config=options, wrap=("normalize-observation",),
+        **SMALL,
+    ).run_dir  # fmt: skip
+    config = {"features": "encoder", "encoder": str(mine)}
+    with pytest.raises(UsageError, match=f"--wrap encode-observation:run={mine}"):
+        rlkit.train("linear-q-learning", ENV, total_steps=32, run_dir=tmp_path / "r", agent_config=config, **SMALL)
+    assert on_features(mine, tmp_path / "run").steps == 200
+
+
 def test_runs_without_an_encoder_of_single_observations_are_refused(source: Path, tmp_path: Path) -> None:
     plain = trained("ppo", tmp_path / "plain", steps=64, encoder="mlp")
     with pytest.raises(UsageError, match=r"no features.*--agent.encoder attention"):
@@ -176,4 +188,7 @@ def test_runs_without_an_encoder_of_single_observations_are_refused(source: Path
         on_features(source, tmp_path / "run", env_args=("max_objects=3",))
     with pytest.raises(UsageError, match="2 times"):
         on_features(source, tmp_path / "run", wrap=(f"encode-observation:run={source}",) * 2)
+    encoded = on_features(source, tmp_path / "encoded", "dqn", agent_config={"hidden": (8,)}).run_dir
+    with pytest.raises(UsageError, match="itself sees observations through an encoder"):
+        on_features(encoded, tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
