@@ -5,10 +5,11 @@ what was done where that return was still to come. Defaults are those of the aut
 (https://github.com/kzl/decision-transformer, gym/experiment.py).
 
 Where it deviates from that code: blocks have GELU (ReLU there); there is no dropout (0.1), only weight decay; windows
-are filled from the front (padded in front); embeddings of steps begin with deviation 0.02 (1); components of an
-observation that never change are only centred (divided by 1e-6); Box actions are brought to [-1, 1] (as they are);
-returns are divided by the largest of the dataset (by 1,000, for Reacher by 10). Discrete actions are one-hot and go
-through a linear layer (the paper's Atari version: an embedding and tanh), their loss is cross-entropy as there.
+are filled from the front (padded in front); embeddings of steps begin with deviation 0.02 (1), biases of the others
+with 1 (1 / sqrt(inputs)); components of an observation that never change are only centred (divided by 1e-6); Box
+actions are brought to [-1, 1] (as they are); returns are divided by the largest of the dataset (by 1,000, for Reacher
+by 10). Discrete actions are one-hot and go through a linear layer (the paper's Atari version: an embedding and tanh),
+their loss is cross-entropy as there.
 """
 
 from __future__ import annotations
