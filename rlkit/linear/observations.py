@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import create_empty_array
 
 from rlkit.data.tree import leaf, leaf_spaces
 from rlkit.errors import UsageError
@@ -112,7 +113,7 @@ class EncodedObservations(Observations):
     """The features of a trained run in the place of the observation's own numbers.
 
     Raises:
-        UsageError: there is no such run, or its agent offers no features.
+        UsageError: there is no such run, its agent offers no features, or takes other observations.
     """
 
     def __init__(self, task: Task, run: str | None) -> None:
@@ -122,6 +123,14 @@ class EncodedObservations(Observations):
         if not isinstance(actor, FeatureEncoder):
             raise UsageError(f"the agent of {run} offers no features; take the run of an agent with a network, as dqn")
         self._actor = actor
+        nothing: Any = create_empty_array(task.observation_space, 1)
+        try:
+            actor.features(nothing)
+        except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:  # whatever its networks say
+            raise UsageError(
+                f"the encoder of {run} takes other observations than this environment's {task.observation_space}; "
+                "train one on this environment"
+            ) from error
         self.low, self.high = np.full(actor.feature_size, -np.inf), np.full(actor.feature_size, np.inf)
         self.digits, self.num_rows, self.is_whole = np.zeros((0, 3), np.int64), 1, False
 

@@ -116,6 +116,14 @@ class Halves:
         return np.asarray(obs)[:, :2] / 2
 
 
+class OfPairs(Halves):
+    """Takes a Dict."""
+
+    def features(self, obs: Obs) -> Floats:
+        assert not isinstance(obs, tuple)
+        return np.asarray(obs["pair"])
+
+
 def encoder_task(actor: Any) -> Task:
     env = gym.make("CartPole-v1")
     return Task(env.observation_space, env.action_space, total_steps=100, load_actor=lambda run: actor)
@@ -131,5 +139,7 @@ def test_features_of_a_trained_run_take_the_place_of_the_observation() -> None:
     assert values.tolist() == [[2.0 * 0.5 + 4.0 * 0.25 + 1.0] * 2]
     with pytest.raises(UsageError, match="offers no features"):
         kind(config, encoder_task(object()))
+    with pytest.raises(UsageError, match=r"takes other observations than this environment's Box"):
+        kind(config, encoder_task(OfPairs()))
     with pytest.raises(UsageError, match="engine step"):
         kind(config.model_copy(update={"engine": "compiled"}), encoder_task(Halves()))
