@@ -121,13 +121,18 @@ NO_VELOCITY_PPO: dict[str, Any] = {
     "learning_rate": 1e-3, "learning_rate_schedule": "linear", "n_steps": 32, "batch_size": 256, "epochs": 20,
     "gamma": 0.98, "gae_lambda": 0.8, "clip_range_schedule": "linear", "activation": "relu", "hidden": (64,),
 }  # fmt: skip
-for _name, _env in (("tmaze", "rlkit/TMaze-v0"), ("repeat", "rlkit/RepeatPrevious-v0")):
+for _core, _options in CORES.items():
     TASKS |= {
-        f"memory_{_name}_{_core}": LearningTask(
-            "ppo", _env, 150_000, 100, {**MEMORY_PPO, **_options}, num_envs=16,
-            beside=(f"memory_{_name}_none", "rlkit") if _core != "none" else None,
-        )
-        for _core, _options in CORES.items()
+        f"memory_tmaze_{_core}": LearningTask(
+            "ppo", "rlkit/TMaze-v0", 150_000, 100, {**MEMORY_PPO, **_options}, num_envs=16,
+            beside=("memory_tmaze_none", "rlkit") if _core != "none" else None,
+        ),
+        # a gated unit takes longer over the four steps between, and a larger step size
+        f"memory_repeat_{_core}": LearningTask(
+            "ppo", "rlkit/RepeatPrevious-v0", 150_000 if _core == "transformer" else 300_000, 100,
+            {**MEMORY_PPO, **_options, **({"learning_rate": 3e-3} if _core == "gru" else {})}, num_envs=16,
+            beside=("memory_repeat_none", "rlkit") if _core != "none" else None,
+        ),
     }  # fmt: skip
 NO_VELOCITY_CORES: dict[str, dict[str, Any]] = {
     "lstm": {"core": "lstm"},
