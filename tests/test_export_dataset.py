@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,20 @@ def test_wrong_usage_writes_nothing(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="allowed: latest, best"):
         rlkit.export_dataset(run, tmp_path / "d", checkpoint="worst")
     assert not (tmp_path / "d").exists()
+
+
+def test_inspect_tells_what_a_dataset_holds(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "d"
+    dataset = rlkit.export_dataset(run, out, episodes=3)
+    assert main(["inspect", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert f"3 episodes, {dataset.lengths.sum():,} steps" in told
+    assert "CartPole-v1, latest policy" in told
+    assert main(["inspect", str(out), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["state"] == "verified"
+    assert facts["returns"]["mean"] == pytest.approx(dataset.returns.mean())
+    shard = next(out.glob("*.npz"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert main(["inspect", str(out)]) == 1
+    assert "damaged" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`rlkit inspect`: what a run or a checkpoint holds, and whether it verifies. Loads no code that a file names."""
+"""`rlkit inspect`: what a run, checkpoint or dataset holds, and whether it verifies. Loads no code that files name."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from typing import Annotated, Any
 import tyro
 
 from rlkit.checkpoint import MANIFEST, CheckpointStore, load_checkpoint, read_manifest
+from rlkit.cli.inspect_dataset import dataset_facts, dataset_text, is_dataset
 from rlkit.errors import CheckpointError
 from rlkit.runs import RunFolder, open_run
 
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """Show what a run, or one of its checkpoints, holds."""
+    """Show what a run, one of its checkpoints, or a dataset of episodes holds."""
 
     path: Annotated[Path, tyro.conf.Positional]
-    """a run's folder, or a checkpoint's"""
+    """the folder of a run, a checkpoint or a dataset"""
     json: bool = False
     """print one JSON object"""
 
 
 def run(arguments: list[str]) -> int:
-    """Print; exit code 1 where a checkpoint is damaged."""
+    """Print; exit code 1 where a checkpoint or dataset is damaged."""
     options = tyro.cli(InspectOptions, args=arguments, prog="rlkit inspect")
+    if is_dataset(options.path):
+        found = dataset_facts(options.path)
+        print(json.dumps(found, indent=1) if options.json else dataset_text(options.path, found))
+        return 0 if found["state"] == "verified" else 1
     if (options.path / MANIFEST).exists():
         checkpoints = [_checkpoint(options.path)]
         facts: dict[str, Any] = {"checkpoints": checkpoints}
