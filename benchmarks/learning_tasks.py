@@ -220,4 +220,5 @@ PUBLISHED |= {
 
 def published(task: str) -> str:
     """What others report of a task, with their steps; empty where nothing is known."""
-    return next((said for name, said in PUBLISHED.items() if task.startswith(name)), "")
+    found = [name for name in PUBLISHED if task.startswith(name)]
+    return PUBLISHED[max(found, key=len)] if found else ""
