@@ -214,7 +214,7 @@ def initialise_transformer(
 
     Normal with standard deviation 0.02, the last layer of each part smaller by sqrt(2 · layers) (Radford et al. 2019),
     biases zero; `embeddings`, which make tokens of features, give numbers of about the features' size beside biases of
-    standard deviation 1. Without these a norm would divide away how large features are.
+    standard deviation 1. Without these the first norm would divide away how large features are.
     """
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from episode_data import random_episodes, random_pendulum
 from gymnasium import spaces
+from torch import nn
 
 import rlkit
 from rlkit import registry, seeding
@@ -25,6 +26,7 @@ from rlkit.data.windows import EpisodeSteps
 from rlkit.envs.make import make
 from rlkit.errors import CheckpointError, DatasetError, RlkitError, UnsupportedTaskError, UsageError
 from rlkit.evaluation import evaluate
+from rlkit.nn.decision_transformer import DecisionTransformer
 from rlkit.types import RewardAware, Task
 
 SMALL: dict[str, Any] = {"width": 16, "layers": 2, "context": 4, "batch_size": 8, "warmup_updates": 10}
@@ -228,6 +230,24 @@ def test_defaults_come_from_the_dataset_and_travel_with_the_policy(tmp_path: Pat
         each.act(obs, each.initial_carry(2), explore=False, rng=rng)[0] for each in (agent, actor)
     )  # fmt: skip
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_new_network_hears_how_large_a_return_is() -> None:
+    """Its tokens are normalised: without biases in their embeddings all positive returns would be one."""
+    network = DecisionTransformer(
+        2, 1, 3, width=32, layers=2, heads=1, max_timesteps=9, generator=torch.Generator().manual_seed(0)
+    )
+    rest = torch.zeros(1, 4, 2), torch.zeros(1, 4, 1), torch.zeros(1, dtype=torch.long)
+
+    def change() -> float:
+        """Of the outputs between returns of 0.5 and 1, as a share."""
+        with torch.no_grad():
+            half, whole = (network(torch.full((1, 4), asked), *rest) for asked in (0.5, 1.0))
+        return float((whole - half).norm() / half.norm())
+
+    told = change()
+    nn.init.zeros_(network.embed_return.bias)
+    assert change() < 0.25 * told
 
 
 def test_behaviour_cloning_is_told_of_no_return(tmp_path: Path) -> None:

@@ -129,6 +129,22 @@ def test_a_transformer_sees_its_context_and_no_further() -> None:
     assert (gradient[0].abs().sum(-1) > 0).tolist() == [False] * 6 + [True] * 4
 
 
+def test_what_a_new_transformer_attends_to_tells_how_large_features_are() -> None:
+    """Without a bias in the embedding the norm before the first attention would give the same for all sizes."""
+    core = TransformerCore(2, 32, layers=2, heads=2, context=4, generator=torch.Generator().manual_seed(0))
+    x = 0.3 * torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
+
+    def change() -> float:
+        """Of the values of the first block when features double, as a share."""
+        with torch.no_grad():
+            once, twice = (core.step(part, core.empty(8))[1][1][:, 0] for part in (x, 2 * x))
+        return float((twice - once).norm() / once.norm())
+
+    assert change() > 0.1
+    nn.init.zeros_(core.embed.bias)
+    assert change() < 0.01
+
+
 def test_an_lstms_weights_start_orthogonal() -> None:
     core = RecurrentCore("lstm", 5, 8, generator())
     weight = dict(core.cell.named_parameters())["weight_hh_l0"].detach()
