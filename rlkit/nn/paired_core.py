@@ -45,6 +45,12 @@ class PairedCore(nn.Module):
         of_value, second = self.value.step(x, second)
         return torch.cat((of_policy, of_value), -1), (*first, *second)
 
+    def policy_step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The policy's features [B, policy.size] alone; what the value's core remembers stays behind."""
+        first, second = halves(memory)
+        of_policy, first = self.policy.step(x, first)
+        return of_policy, (*first, *second)
+
     def beginning(self, memory: Memory) -> Memory:
         """What both need to go on from here."""
         first, second = halves(memory)

@@ -74,8 +74,12 @@ class RecurrentActorCritic(nn.Module):
     def act(
         self, obs: Floats, memory: Memory, rng: np.random.Generator | None, mask: Bools | None
     ) -> tuple[Array, Array, Floats | None, Memory]:
-        """Actions for observations [N, O], as `ActorCritic.act` gives them, and what is remembered now."""
-        features, memory = self.core.step(torch.from_numpy(obs).to(self.flat.device), memory)
+        """Actions for observations [N, O], as `ActorCritic.act` gives them, and what is remembered now.
+
+        Without a generator nobody will learn from the step, and what only the value is for is left out.
+        """
+        step = self.core.policy_step if rng is None and isinstance(self.core, PairedCore) else self.core.step
+        features, memory = step(torch.from_numpy(obs).to(self.flat.device), memory)
         outputs = self.policy.numpy_forward(np.ascontiguousarray(features.cpu().numpy()[:, self.policy_columns]))
         if rng is None:
             raw = self.head.mode(outputs, mask)

@@ -17,6 +17,7 @@ from rlkit.agents.on_policy import LOG_PROB
 from rlkit.agents.sequence_policy import SequenceActor
 from rlkit.data.sequences import SequenceRollout
 from rlkit.errors import CheckpointError
+from rlkit.nn.paired_core import PairedCore, halves
 from rlkit.nn.recurrent_actor_critic import Sequences
 from rlkit.types import Task, Transition
 
@@ -146,6 +147,40 @@ def test_values_are_those_of_a_step_by_step_walk(core: str) -> None:
     alive = ~evaluated.terminated
     assert evaluated.truncated.sum() > ENVS
     np.testing.assert_allclose(evaluated.next_value[alive], torch.stack(successors).numpy()[alive], rtol=0, atol=1e-5)
+
+
+@every_core
+def test_policy_and_value_have_a_core_each_unless_they_share_one(core: str) -> None:
+    """No loss of the value reaches the policy's core; only acting that explores, as training does, steps its own."""
+    walk = Walk("ppo", core, n_steps=9)
+    agent, network = walk.agent, walk.agent.actor.network
+    while not agent.rollout.is_full:
+        agent.actor.store(agent.rollout, *transition_of(walk))
+    tensors = agent.actor.tensors(agent.actor.batch(agent.rollout, 0.9, 0.9))
+    nothing = torch.zeros_like(tensors.log_prob)
+    trace = network.trace(tensors.obs, tensors.action, None)
+    gradient = trace.gradient(nothing, 0.0, torch.ones_like(nothing))
+    if core == "shared":
+        assert not isinstance(network.core, PairedCore)
+        return
+    of_policy = sum(part.numel() for part in network.core.policy.parameters())
+    of_both = sum(part.numel() for part in network.core.parameters())
+    assert gradient[:of_policy].count_nonzero() == 0
+    assert gradient[of_policy:of_both].count_nonzero() > 0
+
+    obs, mask = walk.obs, None
+    memory = agent.initial_carry(ENVS).memory
+    copies = [tuple(part.clone() for part in memory) for _ in range(2)]
+    best, _, _, after = network.act(obs, copies[0], None, mask)
+    _, _, _, explored = network.act(obs, copies[1], np.random.default_rng(0), mask)
+    with torch.inference_mode():
+        features, _ = network.core.step(torch.from_numpy(obs), tuple(part.clone() for part in memory))
+    outputs = network.policy.numpy_forward(np.ascontiguousarray(features.numpy()[:, network.policy_columns]))
+    assert best.tolist() == network.head.to_environment(network.head.mode(outputs, mask)).tolist()
+    (first, second), (first_explored, second_explored) = halves(after), halves(explored)
+    assert all(torch.equal(a, b) for a, b in zip(first, first_explored, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(second, halves(memory)[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(second, second_explored, strict=True))
 
 
 @every_core
