@@ -1,0 +1,136 @@
+"""Recordings from files: a dataset of episodes, a folder of pictures, or arrays in an npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+
+from rlkit.data.clips import Recording
+from rlkit.data.datasets import MANIFEST, EpisodeDataset
+from rlkit.data.memory import check_budget
+from rlkit.errors import DatasetError, UsageError
+from rlkit.types import Array
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_NPZ_NAMES = ("observations", "pictures", "images", "frames")
+
+
+def read_recording(path: Path) -> Recording:
+    """What lies at `path`: a dataset's folder, a folder of pictures, or an npz file.
+
+    Raises:
+        UsageError: it is none of these, or holds no pictures that fit together.
+        DatasetError: it is damaged.
+    """
+    if (path / MANIFEST).is_file():
+        return recording_of(EpisodeDataset(path))
+    if path.is_dir():
+        return _pictures(path)
+    if path.suffix == ".npz" and path.is_file():
+        return _arrays(path)
+    raise UsageError(
+        f"{path} is no data to learn from: give a dataset (`rlkit export-dataset`), a folder of pictures "
+        f"({', '.join(PICTURE_SUFFIXES)}), or an npz file with {_NPZ_NAMES[0]!r}"
+    )
+
+
+def recording_of(dataset: EpisodeDataset) -> Recording:
+    """All observations of a dataset end to end, those of one episode after those of the other.
+
+    Labels are the infos that every episode has, numbers of the same shape: what a step told is of the observation that
+    it led to, so an episode's first observation has a row of zeros, and the label `is_labelled` says which have none.
+
+    Raises:
+        UsageError: it is empty, or its observations are not one array each.
+        MemoryBudgetError: it does not fit into the memory that is free.
+    """
+    space = dataset.observation_space
+    if not len(dataset) or not isinstance(space, spaces.Box):
+        raise UsageError(
+            f"{dataset.folder} holds {len(dataset)} episodes of observations in {space}; needed are episodes with "
+            "one array for each observation (a Box)"
+        )
+    count = int(dataset.lengths.sum()) + len(dataset)
+    size = count * int(np.prod(space.shape)) * np.dtype(space.dtype).itemsize
+    check_budget(f"{dataset.folder} with {count:,} observations", size, "Record fewer frames, or smaller ones.")
+    observations = np.empty((count, *space.shape), space.dtype)
+    is_labelled = np.ones(count, np.bool_)
+    parts: list[tuple[Array, Mapping[str, Array]]] = []
+    first = 0
+    for episode in dataset:
+        stop = first + len(episode) + 1
+        observations[first:stop] = episode.observations
+        is_labelled[first] = False
+        parts.append((np.asarray(episode.actions), episode.infos))
+        first = stop
+    labels = _labels([infos for _, infos in parts])
+    actions = None
+    if not isinstance(dataset.action_space, (spaces.Dict, spaces.Tuple)):
+        actions = np.concatenate([_with_row_after(part) for part, _ in parts])
+    number = np.repeat(np.arange(len(dataset)), dataset.lengths + 1)
+    return Recording(observations, number, actions, labels | ({"is_labelled": is_labelled} if labels else {}))
+
+
+def _labels(infos: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """What all episodes tell alike, for every observation [M, ...]."""
+    common = set(infos[0]).intersection(*infos[1:])
+    layouts = {name: {(each[name].dtype.kind, each[name].shape[1:]) for each in infos} for name in sorted(common)}
+    kept = [name for name, found in layouts.items() if len(found) == 1 and next(iter(found))[0] in "biuf"]
+    return {name: np.concatenate([_with_row_before(each[name]) for each in infos]) for name in kept}
+
+
+def _with_row_before(values: Array) -> Array:
+    return np.concatenate([np.zeros_like(values[:1]), values])
+
+
+def _with_row_after(values: Array) -> Array:
+    return np.concatenate([values, np.zeros_like(values[:1])])
+
+
+def _pictures(folder: Path) -> Recording:
+    """Pictures in name order, RGB; the names of subfolders, where there are any, are the label `class`."""
+    from PIL import Image, UnidentifiedImageError
+
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not files:
+        raise UsageError(f"{folder} holds no pictures; allowed: {', '.join(PICTURE_SUFFIXES)}, in subfolders too")
+    pictures: list[Array] = []
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                pictures.append(np.asarray(picture.convert("RGB")))
+        except (OSError, UnidentifiedImageError) as error:
+            raise DatasetError(f"{file} is no picture that can be read: {error}; remove or replace it") from error
+        if pictures[-1].shape != pictures[0].shape:
+            raise UsageError(
+                f"{file} has {pictures[-1].shape[1]} x {pictures[-1].shape[0]} pixels, {files[0]} has "
+                f"{pictures[0].shape[1]} x {pictures[0].shape[0]}; all must have the same size: resize them first"
+            )
+    parents = [file.parent.relative_to(folder).as_posix() for file in files]
+    classes = sorted(set(parents))
+    labels = {"class": np.array([classes.index(parent) for parent in parents])} if len(classes) > 1 else {}
+    return Recording(np.stack(pictures), np.arange(len(files)), None, labels)
+
+
+def _arrays(path: Path) -> Recording:
+    """The pictures of an npz file, with `episode`, `actions` and labels where it holds them."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path} holds no arrays that can be read: {error}") from error
+    name = next((name for name in _NPZ_NAMES if name in arrays), None)
+    if name is None:
+        raise UsageError(f"{path} holds {sorted(arrays)}; the pictures must be called {', '.join(_NPZ_NAMES)}")
+    observations = arrays.pop(name)
+    wrong = [other for other, values in arrays.items() if values.shape[:1] != observations.shape[:1]]
+    if wrong:
+        raise UsageError(f"{path}: {wrong} have not as many rows as {name} ({len(observations)})")
+    episode = arrays.pop("episode", np.arange(len(observations))).astype(np.int64)
+    if (np.diff(episode) < 0).any():
+        raise UsageError(f"{path}: the numbers in 'episode' must not fall; sort the rows by episode and time")
+    return Recording(observations, episode, arrays.pop("actions", None), arrays)
