@@ -1,8 +1,10 @@
-"""The loop: act, step, observe, update, and then whatever hangs on it as hooks.
+"""The loops: act, step, observe, update, or just learn, and then whatever hangs on it as hooks.
 
     while steps are left:
         action = agent.act(obs);  step the environments;  agent.observe(transition);  agent.update()
         hooks: log, evaluate, checkpoint, show progress
+
+`fit` is the same for what learns from given batches, without environments: a step is an update there.
 
 Cadence lives inside the agent, so the loop has one `isinstance` (does the agent own its loop or not) and no other.
 """
@@ -12,9 +14,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from rlkit.types import (
     Bools,
     Carry,
     Episode,
+    Learner,
     Metrics,
     Obs,
     Progress,
@@ -41,6 +44,12 @@ from rlkit.types import (
 
 CONVERGED = "converged"
 """Stop reason where an agent that owns its loop has nothing left to learn."""
+
+ADVICE = (
+    "Usual causes: a learning rate too high, or rewards or observations of a very large scale: try "
+    "--agent.learning-rate ten times smaller, or --wrap normalize-observation."
+)
+"""What to do where a loss is not finite."""
 
 _GLANCE_SECONDS = 0.05
 
@@ -102,8 +111,12 @@ class MeanMetrics:
 class Session:
     """One run in progress: what hooks read, and what a checkpoint stores besides agent and environments."""
 
-    def __init__(self, task: Task, total_steps: int, hooks: Sequence[Hook], rng: np.random.Generator) -> None:
+    def __init__(
+        self, task: Task, total_steps: int, hooks: Sequence[Hook], rng: np.random.Generator, *,
+        unit: str = "env step", advice: str = ADVICE,
+    ) -> None:  # fmt: skip
         self.task = task
+        self.unit, self._advice = unit, advice  # what a step is, and what to do where a metric is not finite
         self.total_steps = total_steps
         self.hooks = hooks
         self.rng = rng  # the generator handed to `act`
@@ -153,11 +166,7 @@ class Session:
         self.previous_step, self.step = self.step, progress.step
         for name, value in progress.metrics.items():
             if not math.isfinite(value):
-                raise NonFiniteError(
-                    f"{name} became {value} at env step {self.step}; {self.last_good()}\n"
-                    "Usual causes: a learning rate too high, or rewards or observations of a very large scale: try "
-                    "--agent.learning-rate ten times smaller, or --wrap normalize-observation."
-                )
+                raise NonFiniteError(f"{name} became {value} at {self.unit} {self.step}; {self.last_good()}\n{self._advice}")
         if progress.metrics:
             self.metrics.add(progress.metrics)
         if progress.episodes:
@@ -274,6 +283,13 @@ def drive(agent: Agent, envs: VectorEnv, session: Session) -> None:
         session.obs, session.action_mask, session.carry = step.obs, step.action_mask, carry
         episodes = session.count_episodes(step, ended)
         session.advance(Progress(session.step + envs.num_envs, episodes, metrics))
+
+
+def fit(learner: Learner, batches: Iterator[Any], session: Session) -> None:
+    """Learn from batch after batch, an update a step, until the session is over."""
+    while not session.is_over:
+        metrics = learner.learn(next(batches))
+        session.advance(Progress(session.step + 1, metrics=metrics))
 
 
 def _reset_states(extras: Mapping[str, Array]) -> Sequence[object] | None:

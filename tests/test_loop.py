@@ -18,7 +18,8 @@ import rlkit
 from rlkit.agents.random import RandomAgent
 from rlkit.checkpoint import load_checkpoint
 from rlkit.errors import NonFiniteError, UsageError
-from rlkit.loop import MeanMetrics
+from rlkit.loop import MeanMetrics, Session, fit
+from rlkit.types import Metrics, State, Task
 
 QUIET: dict[str, Any] = {"preset": "none", "eval_every": 0}
 
@@ -194,3 +195,36 @@ def test_means_are_over_what_was_added_since_the_last_point() -> None:
     again.load_state(means.state())
     assert again.take() == {"a": 1.5, "b": 5.0}
     assert again.take() == {}
+
+
+class Counting:
+    """Learns nothing and counts its batches."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def learn(self, batch: float) -> Metrics:
+        self.seen.append(batch)
+        return {"train/loss": float(batch)}
+
+    def policy_state(self) -> State:
+        return {}
+
+    def load_policy_state(self, state: State) -> None:
+        pass
+
+    def training_state(self) -> State:
+        return {}
+
+    def load_training_state(self, state: State) -> None:
+        pass
+
+
+def test_fit_learns_once_a_step_and_says_at_which_update_a_loss_is_not_finite() -> None:
+    task, learner = Task(Scripted.observation_space, Scripted.action_space), Counting()
+    session = Session(task, 3, [], np.random.default_rng(0), unit="update", advice="do this")
+    fit(learner, iter(range(10)), session)
+    assert (learner.seen, session.step, session.metrics.take()) == ([0, 1, 2], 3, {"train/loss": 1.0})
+    session = Session(task, 3, [], np.random.default_rng(0), unit="update", advice="do this")
+    with pytest.raises(NonFiniteError, match=r"train/loss became nan at update 2(.|\n)*do this"):
+        fit(learner, iter([1.0, float("nan")]), session)
