@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from rlkit.errors import UsageError
 from rlkit.nn import linear
+from rlkit.nn.compiled_mlp import forward_row
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 Output: TypeAlias = Literal["linear", "tanh", "relu"]
 Activation: TypeAlias = Literal["relu", "tanh"]
+_OUTPUTS = {"linear": 0, "relu": 1, "tanh": 2}  # as `forward_row` takes them
 
 
 class MLP(nn.Module):
@@ -105,14 +107,20 @@ class MLP(nn.Module):
     def numpy_forward(self, x: Floats) -> Floats:
         """Outputs [N, out_features] for inputs [N, in_features], without torch's dispatcher.
 
-        For acting: one row through 256x256 takes a quarter of torch's time. The arrays are views of the parameters,
-        so they follow every optimiser step. Off the CPU it goes through torch. Rounding may differ from `forward`.
+        For acting: one row goes through compiled code, 256x256 in a tenth of torch's time. The arrays are views of the
+        parameters, so they follow every optimiser step. Off the CPU it goes through torch. Rounding may differ from
+        `forward`, and between one row and several.
         """
         if not self.flat.is_cpu:
             with torch.no_grad():
                 outputs: Floats = self(torch.from_numpy(x).to(self.flat.device)).cpu().numpy()
             return outputs
-        *hidden, (last_weight, last_bias) = self._current_views().numpy_layers
+        views = self._current_views()
+        if len(x) == 1 and x.dtype == views.array.dtype == np.float32:
+            tanh, output = self.activation == "tanh", _OUTPUTS[self.output]
+            row: Floats = forward_row(views.array, views.widths, np.ascontiguousarray(x[0]), tanh, output)
+            return row[None]
+        *hidden, (last_weight, last_bias) = views.numpy_layers
         for weight, bias in hidden:
             x = x @ weight
             x += bias
@@ -240,7 +248,9 @@ class _Views:
         self.address = flat.data_ptr()
         self.layers = _split(flat.detach(), widths)
         self.numpy_layers: list[tuple[Floats, Floats]] = []
+        self.widths = np.array(widths)
         if flat.is_cpu:
+            self.array: Floats = flat.detach().numpy()
             self.numpy_layers = [(weight.numpy().T, bias.numpy()) for weight, bias in self.layers]
 
 

@@ -134,12 +134,19 @@ def test_the_same_generator_gives_the_same_network():
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("output", ["linear", "tanh", "relu"])
-def test_numpy_forward_equals_torch(activation, output):
+@pytest.mark.parametrize("rows", [5, 1])
+def test_numpy_forward_equals_torch(activation, output, rows):
     net = MLP(3, (64, 64), 2, activation=activation, output=output, generator=generator())
-    x = np.random.default_rng(0).standard_normal((5, 3), dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal((rows, 6), dtype=np.float32)[:, ::2]  # not contiguous
     before = x.copy()
     np.testing.assert_allclose(net.numpy_forward(x), net(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
     np.testing.assert_array_equal(x, before)
+
+
+def test_numpy_forward_of_one_row_keeps_to_float64():
+    net = MLP(3, (8,), 2, generator=generator()).double()
+    x = np.ones((1, 3))
+    np.testing.assert_allclose(net.numpy_forward(x), net(torch.ones(1, 3, dtype=torch.float64)).detach(), atol=1e-12)
 
 
 @pytest.mark.parametrize("change", ["optimiser", "load_state_dict", "assign", "deepcopy", "dtype"])
