@@ -80,7 +80,7 @@ def sb3_ppo(task: LearningTask, env: Any, seed: int) -> Any:
     if config.core != "none":
         assert config.core == "lstm"
         algorithm, policy = RecurrentPPO, "MlpLstmPolicy"
-        networks |= {"lstm_hidden_size": config.core_width, "ortho_init": False}
+        networks |= {"lstm_hidden_size": config.core_width}
     return algorithm(
         policy, env, seed=seed, device="cpu", policy_kwargs=networks, n_epochs=config.epochs,
         learning_rate=schedule(config.learning_rate_schedule, config.learning_rate),

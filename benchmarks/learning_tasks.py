@@ -116,10 +116,10 @@ CORES: dict[str, dict[str, Any]] = {
     "gru": {"core": "gru", "share_core": True},
     "transformer": {"core": "transformer", "core_context": 64, "share_core": True},
 }
-# rl-baselines3-zoo's settings of its recurrent PPO (hyperparams/ppo_lstm.yml)
+# rl-baselines3-zoo's settings of its recurrent PPO (hyperparams/ppo_lstm.yml); what it does not name is sb3-contrib's.
 NO_VELOCITY_PPO: dict[str, Any] = {
     "learning_rate": 1e-3, "learning_rate_schedule": "linear", "n_steps": 32, "batch_size": 256, "epochs": 20,
-    "gamma": 0.98, "gae_lambda": 0.8, "clip_range_schedule": "linear", "activation": "relu", "hidden": (64,),
+    "gamma": 0.98, "gae_lambda": 0.8, "clip_range_schedule": "linear",
 }  # fmt: skip
 for _core, _options in CORES.items():
     TASKS |= {
@@ -134,15 +134,23 @@ for _core, _options in CORES.items():
             beside=("memory_repeat_none", "rlkit") if _core != "none" else None,
         ),
     }  # fmt: skip
-NO_VELOCITY_CORES: dict[str, dict[str, Any]] = {
-    "lstm": {"core": "lstm"},
-    "transformer": {"core": "transformer", "core_context": 16, "learning_rate": 5e-4},
-}
-for _core, _options in NO_VELOCITY_CORES.items():
-    TASKS[f"memory_cartpole_{_core}"] = LearningTask(
-        "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50, {**NO_VELOCITY_PPO, **_options}, num_envs=8,
-        beside=("memory_cartpole_lstm", "sb3") if _core != "lstm" else None,
-    )  # fmt: skip
+NO_VELOCITY_LSTM = {**NO_VELOCITY_PPO, "core": "lstm", "core_width": 256}
+TASKS |= {
+    "memory_cartpole_lstm": LearningTask(
+        "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50, NO_VELOCITY_LSTM, num_envs=8
+    ),
+    "memory_cartpole_lstm_normalized": LearningTask(
+        "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50, NO_VELOCITY_LSTM, num_envs=8,
+        wrap=("normalize-observation",),
+    ),
+    # Settings found on seeds above 100. A transformer's norms take small numbers for none, so they are brought to size.
+    "memory_cartpole_transformer": LearningTask(
+        "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50,
+        {**NO_VELOCITY_PPO, "core": "transformer", "core_context": 16, "learning_rate": 5e-4, "hidden": (64,),
+         "activation": "relu"},
+        num_envs=8, wrap=("normalize-observation",), beside=("memory_cartpole_lstm_normalized", "sb3"),
+    ),
+}  # fmt: skip
 TASKS |= {
     "ddpg_pendulumnovelocity": of_preset("ddpg_pendulumnovelocity"),
     "dqn_repeatprevious": of_preset("dqn_repeatprevious", eval_episodes=100),
