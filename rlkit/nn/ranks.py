@@ -1,0 +1,95 @@
+"""Several processes that learn one encoder together: gathered embeddings, mean gradients, statistics of all rows.
+
+Every process (rank) draws the same global batch and learns from its part of it, so that W ranks give the losses of one.
+Without `torch.distributed` there is one rank, and all of this does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd import Function
+
+
+def rank_and_ranks() -> tuple[int, int]:
+    """Number of this process, and how many there are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def gathered(x: Tensor) -> Tensor:
+    """Rows [W · B, ...] of all ranks in their order, from this one's [B, ...]; gradients flow back to each.
+
+    The backward pass sums what all ranks' losses ask of these rows. With the mean over ranks of their gradients
+    (`mean_gradients_`) that is the gradient of the mean loss.
+    """
+    if rank_and_ranks()[1] == 1:
+        return x
+    found: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """The sum of all ranks' tensors of this shape; gradients flow back to each."""
+    if rank_and_ranks()[1] == 1:
+        return x
+    found: Tensor = _SumOverRanks.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of a tensor without gradient over all ranks."""
+    ranks = rank_and_ranks()[1]
+    if ranks == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total / ranks
+
+
+def mean_gradients_(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over all ranks, in one message."""
+    ranks = rank_and_ranks()[1]
+    if ranks == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= ranks
+    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = _summed(gradient)
+        rank, ranks = rank_and_ranks()
+        rows = len(total) // ranks
+        return total[rank * rows : (rank + 1) * rows]
+
+
+class _SumOverRanks(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return _summed(x)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.contiguous().clone()
+    dist.all_reduce(total)
+    return total
