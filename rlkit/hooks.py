@@ -105,7 +105,7 @@ class Evaluate:
 
 
 class Log:
-    """Every `every` env steps, with every evaluation and at convergence: a point in `metrics.jsonl` and TensorBoard."""
+    """Every `every` steps, with evaluations, at convergence and at the end: a point in `metrics.jsonl` and TensorBoard."""
 
     name = "log"
 
@@ -122,8 +122,10 @@ class Log:
 
     def after_step(self, session: Session) -> None:
         """Write a point if due."""
-        if not (session.crossed(self.every) or session.evaluated or session.stop_reason == CONVERGED):
-            return
+        if session.crossed(self.every) or session.evaluated or session.stop_reason == CONVERGED:
+            self._write(session)
+
+    def _write(self, session: Session) -> None:
         values = self._values(session)
         self._json.write(session.step, values)
         crash_point("between-logs")
@@ -143,7 +145,12 @@ class Log:
         return values | {"time/fps": (session.step - step) / max(now - seconds, 1e-9), "time/time_elapsed": now}
 
     def stop(self, session: Session) -> None:
-        """Close both files."""
+        """Write what was measured since the last point, where the run is done, and close both files.
+
+        The last checkpoint was saved before: a run that is extended forgets this point and repeats none.
+        """
+        if session.is_done and not session.metrics.is_empty:
+            self._write(session)
         self._json.close()
         self._events.close()
 

@@ -93,6 +93,11 @@ class MeanMetrics:
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was counted since the last point."""
+        return not self._sums
+
     def take(self) -> dict[str, float]:
         """The means, and start again."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
@@ -146,6 +151,11 @@ class Session:
     def is_over(self) -> bool:
         """Whether no further step is to be taken."""
         return self.step >= self.total_steps or self.stop_reason is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every step was taken."""
+        return self.step >= self.total_steps
 
     def crossed(self, every: int | None) -> bool:
         """Whether this step passed a multiple of `every` (never for None and 0)."""

@@ -197,6 +197,21 @@ def test_means_are_over_what_was_added_since_the_last_point() -> None:
     assert again.take() == {}
 
 
+def test_the_last_metrics_are_logged_and_an_extended_run_logs_as_one_that_went_on(tmp_path: Path) -> None:
+    options: dict[str, Any] = {**QUIET, "log_every": 30, "agent_config": {"n_steps": 5}}
+    rlkit.train("a2c", "CartPole-v1", total_steps=50, run_dir=tmp_path / "run", **options)
+    assert [point["step"] for point in metrics(tmp_path / "run")] == [30, 50]
+    assert "train/policy_loss" in metrics(tmp_path / "run")[-1]
+    rlkit.resume(tmp_path / "run", total_steps=100)
+    rlkit.train("a2c", "CartPole-v1", total_steps=100, run_dir=tmp_path / "whole", **options)
+    runs = ([_timeless(point) for point in metrics(tmp_path / name)] for name in ("run", "whole"))
+    assert next(runs) == next(runs)
+
+
+def _timeless(point: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in point.items() if not name.startswith("time/")}
+
+
 class Counting:
     """Learns nothing and counts its batches."""
 
