@@ -1,4 +1,4 @@
-"""Adam on one flat parameter vector, one fused call a step, and the clipping of its gradient."""
+"""Adam and momentum on one flat parameter vector, and the clipping of its gradient."""
 
 from __future__ import annotations
 
@@ -76,6 +76,37 @@ class Adam:
         self.exp_avg.copy_(state["exp_avg"])
         self.exp_avg_sq.copy_(state["exp_avg_sq"])
         self.steps.fill_(state["steps"])
+
+
+class Momentum:
+    """Stochastic gradient descent with momentum, v ← m v + g, w ← w - γ v, as `torch.optim.SGD` has it.
+
+    Args:
+        parameter: The vector to change in place.
+        learning_rate: γ; may be assigned at any time (schedules).
+        momentum: m.
+    """
+
+    def __init__(self, parameter: Tensor, learning_rate: float, *, momentum: float = 0.9) -> None:
+        self.parameter, self.learning_rate, self.momentum = parameter, learning_rate, momentum
+        self.velocity = torch.zeros_like(parameter, requires_grad=False)
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the parameter once against `gradient`."""
+        with torch.no_grad():
+            self.velocity.mul_(self.momentum).add_(gradient)
+            self.parameter.sub_(self.velocity, alpha=self.learning_rate)
+
+    def state(self) -> dict[str, Any]:
+        """A copy of the velocity, for a checkpoint."""
+        return {"velocity": self.velocity.clone()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned."""
+        if state["velocity"].shape != self.velocity.shape:
+            found, wanted = tuple(state["velocity"].shape), tuple(self.velocity.shape)
+            raise CheckpointError(f"the optimiser's state has shape {found}, the network needs {wanted}")
+        self.velocity.copy_(state["velocity"])
 
 
 def clip_norm(gradient: Tensor, longest: float) -> None:

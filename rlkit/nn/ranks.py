@@ -1,4 +1,4 @@
-"""Several processes that learn one encoder together: gathered embeddings, mean gradients, statistics of all rows.
+"""Several processes that learn one encoder together: gathered rows, sums and means over all.
 
 Every process (rank) draws the same global batch and learns from its part of it, so that W ranks give the losses of one.
 Without `torch.distributed` there is one rank, and all of this does nothing.
@@ -6,11 +6,9 @@ Without `torch.distributed` there is one rank, and all of this does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 
 
@@ -24,8 +22,8 @@ def rank_and_ranks() -> tuple[int, int]:
 def gathered(x: Tensor) -> Tensor:
     """Rows [W · B, ...] of all ranks in their order, from this one's [B, ...]; gradients flow back to each.
 
-    The backward pass sums what all ranks' losses ask of these rows. With the mean over ranks of their gradients
-    (`mean_gradients_`) that is the gradient of the mean loss.
+    The backward pass sums what all ranks' losses ask of these rows. The mean over ranks of the gradients that come of it
+    (`mean_over_ranks`) is the gradient of the mean loss.
     """
     if rank_and_ranks()[1] == 1:
         return x
@@ -49,19 +47,6 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     total = x.detach().clone()
     dist.all_reduce(total)
     return total / ranks
-
-
-def mean_gradients_(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over all ranks, in one message."""
-    ranks = rank_and_ranks()[1]
-    if ranks == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= ranks
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 class _Gather(Function):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rlkit.errors import CheckpointError
-from rlkit.nn.optim import Adam
+from rlkit.nn.optim import Adam, Momentum
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
@@ -17,6 +17,23 @@ def test_steps_equal_those_of_torch(weight_decay):
         theirs.grad = gradient
         right.step()
     torch.testing.assert_close(mine, theirs.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_momentum_moves_as_torchs_does_and_goes_on_from_its_state():
+    start = torch.randn(10, generator=torch.Generator().manual_seed(0))
+    mine, theirs = start.clone(), torch.nn.Parameter(start.clone())
+    momentum, right = Momentum(mine, 0.1), torch.optim.SGD([theirs], lr=0.1, momentum=0.9)
+    for step in range(5):
+        gradient = torch.randn(10, generator=torch.Generator().manual_seed(step))
+        state = momentum.state()
+        momentum = Momentum(mine, 0.1)
+        momentum.load_state(state)
+        momentum.step(gradient)
+        theirs.grad = gradient
+        right.step()
+    torch.testing.assert_close(mine, theirs.detach())
+    with pytest.raises(CheckpointError, match=r"\(10,\)"):
+        Momentum(torch.ones(4), 0.1).load_state(momentum.state())
 
 
 def test_the_first_step_has_the_size_of_the_learning_rate():

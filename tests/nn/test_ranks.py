@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rlkit.nn.ranks import gathered, mean_gradients_, mean_over_ranks, rank_and_ranks
+from rlkit.nn.ranks import gathered, mean_over_ranks, rank_and_ranks
 from rlkit.nn.synced_batch_norm import sync_norms_
 
 ROWS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
@@ -35,9 +35,8 @@ def one_step() -> tuple[list[Tensor], Tensor]:
     rows = ROWS[rank * 8 // ranks : (rank + 1) * 8 // ranks]
     z = net(rows)
     contrast(z, gathered(z), rank * len(rows)).backward()
-    mean_gradients_(net.parameters())
     buffers = dict(net.named_buffers())
-    return [parameter.grad for parameter in net.parameters()], torch.cat(
+    return [mean_over_ranks(parameter.grad) for parameter in net.parameters()], torch.cat(
         [buffers["1.running_mean"], buffers["1.running_var"]]
     )
 
