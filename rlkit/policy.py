@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rlkit import seeding
 from rlkit.config import RunOptions
 from rlkit.data.datasets import Episode
+from rlkit.data.tree import leaf, leaf_name, leaf_spaces
 from rlkit.envs.masks import ACTION_MASK, MaskReader, WrongMask
 from rlkit.envs.normalize import normalizers
 from rlkit.errors import UsageError
@@ -55,8 +56,8 @@ class Policy:
         `decision-transformer`, need it from an episode's second call on; others, and first calls, make nothing of it.
 
         Raises:
-            UsageError: the mask does not fit the actions, or allows none; a reward is needed and missing, or there is
-                not one for each observation.
+            UsageError: the observations have another shape than the policy's; the mask does not fit the actions, or
+                allows none; a reward is needed and missing, or there is not one for each observation.
         """
         single = self._is_single(obs)
         batched = _add_axis(obs) if single else obs
@@ -139,7 +140,23 @@ class Policy:
             raise UsageError(f"predict: observation {error.row}: {error}") from error
 
     def _is_single(self, obs: Obs) -> bool:
-        return _first_leaf(obs).ndim == len(_first_leaf_space(self._space).shape or ())
+        """Whether it is one observation, and not a batch [N, *O]."""
+        batch_axes = set()
+        for path, space in leaf_spaces(self._space):
+            try:
+                found, wanted = np.shape(leaf(obs, path)), space.shape or ()
+            except (KeyError, IndexError, TypeError) as error:
+                raise UsageError(f"predict: the observation has no {leaf_name(path)}, which {space} is for") from error
+            axes = len(found) - len(wanted)
+            if axes not in (0, 1) or found[axes:] != wanted:
+                raise UsageError(
+                    f"predict: the observation {leaf_name(path)} has the shape {found}, allowed: {wanted}, or "
+                    f"{('N', *wanted)} for N of them"
+                )
+            batch_axes.add(axes)
+        if len(batch_axes) != 1:
+            raise UsageError("predict: some parts of the observation have a batch axis and some have none")
+        return batch_axes == {0}
 
 
 def _rewards(given: npt.ArrayLike | None, count: int) -> npt.NDArray[np.float64]:
@@ -159,12 +176,6 @@ def _first_leaf(obs: Obs) -> Array:
     while isinstance(obs, (dict, tuple)):
         obs = next(iter(obs.values())) if isinstance(obs, dict) else obs[0]
     return np.asarray(obs)
-
-
-def _first_leaf_space(space: gym.Space[Any]) -> gym.Space[Any]:
-    while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
-        space = next(iter(space.spaces.values())) if isinstance(space, gym.spaces.Dict) else space.spaces[0]
-    return space
 
 
 def _add_axis(obs: Obs) -> Obs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from gymnasium import spaces
 
 import rlkit
 from rlkit.envs.make import make
+from rlkit.errors import UsageError
 from rlkit.evaluation import bootstrap_interval, evaluate, interquartile_mean, warn_about_cuts
 
 
@@ -70,3 +72,30 @@ def test_predict_takes_one_observation_or_many(env: Any, tmp_path: Any) -> None:
     obs = space.sample()
     assert policy.predict(obs).shape == policy.agent._space.shape
     assert len(policy.predict(np.stack([obs] * 4))) == 4
+
+
+def test_predict_explains_observations_of_another_shape(tmp_path: Path) -> None:
+    policy = rlkit.load(rlkit.train("random", "CartPole-v1", total_steps=10, run_dir=tmp_path / "run").run_dir)
+    for wrong in (np.zeros(3), np.zeros((2, 3)), np.zeros((1, 1, 4)), np.float32(1)):
+        with pytest.raises(UsageError, match=r"has the shape \(.*\), allowed: \(4,\), or \('N', 4\) for N of them"):
+            policy.predict(wrong)
+    assert policy.predict(np.zeros(4)).shape == ()
+
+
+def test_predict_explains_parts_that_are_missing_or_of_one_row_among_many(tmp_path: Path) -> None:
+    class Parts(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Dict(a=gym.spaces.Box(-1, 1, (2,)), b=gym.spaces.Box(-1, 1, (3,)))
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            return {"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}, {}
+
+        def step(self, action: Any) -> Any:
+            return self.reset()[0], 0.0, True, False, {}
+
+    run = rlkit.train("random", Parts, total_steps=10, run_dir=tmp_path / "run", eval_every=0).run_dir
+    policy = rlkit.load(run, env=Parts)
+    with pytest.raises(UsageError, match="the observation has no b"):
+        policy.predict({"a": np.zeros(2)})
+    with pytest.raises(UsageError, match="some parts of the observation have a batch axis"):
+        policy.predict({"a": np.zeros(2), "b": np.zeros((1, 3))})
