@@ -5,7 +5,7 @@ observations with L places each; D features of the whole, E of a place. Losses a
 estimate or bound. Pairs of one observation are positives, and all pairs of two are negatives, so B is at least 2.
 
 Deviations: the Jensen-Shannon estimate is shifted by 2 ln 2, as in Deep InfoMax's code, so that scores of zero give
-zero; ST-DIM's sums over places are means, so that ln B is chance whatever the size of the map.
+zero; ST-DIM's sums over places are means, as in its code, so that ln B is chance whatever the size of the map.
 """
 
 from __future__ import annotations
