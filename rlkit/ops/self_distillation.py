@@ -122,7 +122,7 @@ def next_centre(centre: Tensor, mean: Tensor, momentum: float = 0.9) -> Tensor:
 def warmed_up_temperature(warm_up: float, step: float, *, initial: float = 0.04, final: float = 0.07) -> float:
     """The teacher's temperature: linear up to step `warm_up`, then constant (Caron et al. 2021, section 3.2).
 
-    Higher temperatures from the start let training diverge. The authors' code arrives one epoch earlier.
+    At the highest from the start training is unstable. The authors' code arrives one epoch earlier.
     """
     return linear_between(initial, final, warm_up, step)
 
