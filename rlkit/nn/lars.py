@@ -45,7 +45,7 @@ class LARS:
     """Layer-wise adaptive rate scaling with momentum (You et al. 2017, https://arxiv.org/abs/1708.03888, algorithm 1).
 
     For each adapted parameter w with gradient g, trust coefficient η, weight decay β, momentum m and step size γ:
-    λ = η |w| / (|g| + β |w|), equation 6; then v ← m v + γ λ (g + β w) and w ← w - v. Others move by v ← m v + γ g.
+    λ = η |w| / (|g| + β |w|), then v ← m v + γ λ (g + β w) and w ← w - v. Others move by v ← m v + γ g.
 
     What differs from the paper: λ is 1 where |w| or |g| + β |w| is 0, as in the code of SimCLR. That code and BYOL's
     divide by |g + β w|, the same up to 2 β |w|; BYOL's multiplies by γ after the momentum, the same for a constant γ.

@@ -45,7 +45,7 @@ def byol_loss(p: Tensor, z: Tensor) -> Tensor:
     """Each view's prediction against the other view's target, summed over both, a scalar in [0, 8].
 
     Section 3.1 of Grill et al. 2020. `p` [2, B, D] are the student's predictions, `z` [2, B, D] the teacher's
-    projections of the same two views. Vectors that are all the same cost 0, the least: watch `channel_deviation`.
+    projections of the same two views. Vectors that are all the same cost 0, the least: watch `collapse.feature_spread`.
     """
     return regression_loss(p, _swapped(z)).sum(dim=0).mean()
 
@@ -122,7 +122,7 @@ def next_centre(centre: Tensor, mean: Tensor, momentum: float = 0.9) -> Tensor:
 def warmed_up_temperature(warm_up: float, step: float, *, initial: float = 0.04, final: float = 0.07) -> float:
     """The teacher's temperature: linear up to step `warm_up`, then constant (Caron et al. 2021, section 3.2).
 
-    Higher temperatures from the start let training diverge. The authors' code arrives one epoch earlier.
+    At the highest from the start training is unstable. The authors' code arrives one epoch earlier.
     """
     return linear_between(initial, final, warm_up, step)
 
@@ -136,14 +136,6 @@ def teacher_momentum(initial: float, horizon: float, step: float) -> float:
     (0.75, 1.0)
     """
     return cosine_between(initial, 1.0, horizon, step)
-
-
-def channel_deviation(z: Tensor) -> Tensor:
-    """Mean over D of each channel's standard deviation over unit vectors z / |z| [B, D], a scalar.
-
-    About 1/√D where they point everywhere, 0 where all are the same (Chen and He 2021, section 4.1).
-    """
-    return normalize(z, dim=-1).std(dim=0, correction=0).mean()
 
 
 def _swapped(z: Tensor) -> Tensor:

@@ -137,14 +137,6 @@ def test_other_than_two_views_are_refused(loss: Callable[..., Tensor]) -> None:
         loss(double(3, 4, 2), double(3, 4, 2))
 
 
-def test_channels_deviate_by_one_over_root_d_where_vectors_point_everywhere() -> None:
-    assert float(ops.channel_deviation(double(4000, 64))) == pytest.approx(1 / 8, rel=0.01)
-    assert float(ops.channel_deviation(7 * double(4000, 64))) == pytest.approx(1 / 8, rel=0.01)
-    assert float(ops.channel_deviation(double(1, 64).expand(100, 64))) == pytest.approx(0, abs=1e-12)
-    z = torch.tensor([[2.0, 0.0], [-5.0, 0.0]])  # the first channel is 1 and -1, the second 0
-    assert float(ops.channel_deviation(z)) == 0.5
-
-
 # --- SPR -----------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +335,5 @@ def test_nothing_is_made_on_another_device_than_the_arguments() -> None:
         ops.spr_loss(p, p, ops.steps_within_episode(valid)),
         ops.dino_loss(p, p, p[0, 0], teacher_temperature=0.04),
         ops.next_centre(p[0, 0], p[0, 0]),
-        ops.channel_deviation(p[0]),
     ]
     assert {tensor.device.type for tensor in found} == {"meta"}
