@@ -5,7 +5,7 @@ without labels (Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A).
 move together. Nothing here draws: every picture's own parameters are arguments. Bytes are rounded once, at the end;
 pictures of floats, with the same range 0 to 255, keep their type.
 
-Deviations: crops are bilinear, where SimCLR's are bicubic; where no box that was drawn fits, the crop is the whole
+Deviations: crops are bilinear, where DINO's are bicubic; where no box that was drawn fits, the crop is the whole
 picture, where torchvision takes the largest central box of an allowed ratio.
 """
 

@@ -29,7 +29,7 @@ def luma(images: Tensor) -> Tensor:
     >>> luma(torch.tensor([100, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)).round(decimals=1).tolist()
     [[[[29.899999618530273]]]]
     """
-    red, green, blue = images.unflatten(1, (-1, 3)).unbind(dim=2)
+    red, green, blue = _frames(images).unbind(dim=2)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
@@ -69,17 +69,17 @@ def jittered_images(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 def hue_shifted(images: Tensor, turns: Tensor) -> Tensor:
     """Coloured frames [B, 3 K, H, W] with the hue turned by `turns` [B] of the circle, same shape and type.
 
-    In the hexagon of hue, saturation and value (Smith 1978, https://doi.org/10.1145/800248.807361): the largest and the
+    In the hexcone of hue, saturation and value (Smith 1978, https://doi.org/10.1145/800248.807361): the largest and the
     smallest of the three colours stay as large as they are.
 
     >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
     >>> hue_shifted(red, torch.tensor([1 / 3])).flatten().tolist()
     [0, 255, 0]
     """
-    frames = (images if images.is_floating_point() else images.float()).unflatten(1, (-1, 3))
+    frames = _frames(images if images.is_floating_point() else images.float())
     high = frames.amax(dim=2)
     chroma = high - frames.amin(dim=2)
-    hue = _hue(*frames.unbind(dim=2), high, chroma).add_(turns.to(high.dtype)[:, None, None, None])
+    hue = _hue(frames, high, chroma).add_(turns.to(high.dtype)[:, None, None, None])
     turned = [_of_colour(hue, opposite, high, chroma) for opposite in (3 / 6, 5 / 6, 1 / 6)]
     return in_type_of(images, torch.stack(turned, dim=2).flatten(1, 2))
 
@@ -108,12 +108,18 @@ def _blend_(pixels: Tensor, change: Tensor, factor: Tensor, *, coloured: bool) -
         return
     towards_luma = torch.where(change[:, None] == SATURATION, rest, 0.0)[..., None, None]
     added = grey.mul_(towards_luma).add_(mean)
-    pixels.mul_(own).unflatten(1, (-1, 3)).add_(added[:, :, None])
-    pixels.clamp_(0, 255)
+    _frames(pixels.mul_(own)).add_(added[:, :, None]).clamp_(0, 255)
 
 
-def _hue(red: Tensor, green: Tensor, blue: Tensor, high: Tensor, chroma: Tensor) -> Tensor:
+def _frames(images: Tensor) -> Tensor:
+    """A view [B, K, 3, H, W] of [B, 3 K, H, W]."""
+    count, channels, height, width = images.shape
+    return images.view(count, channels // 3, 3, height, width)
+
+
+def _hue(frames: Tensor, high: Tensor, chroma: Tensor) -> Tensor:
     """Where a colour stands on the circle in turns, from -1/6: red at 0, green at 1/3, blue at 2/3, grey anywhere."""
+    red, green, blue = frames.unbind(dim=2)
     scale = chroma.clamp(min=1e-12).reciprocal_().div_(6)
     of_red = (green - blue).mul_(scale)
     of_green = (blue - red).mul_(scale).add_(2 / 6)
