@@ -61,7 +61,7 @@ def task_of(
         num_envs=envs.num_envs,
         total_steps=options.total_steps if schedule_steps is None else schedule_steps,
         seed=options.seed,
-        device=_device(options.device),
+        device=device_of(options.device),
         model=model,
         dynamics=dynamics,
         load_actor=load_actor,
@@ -70,7 +70,12 @@ def task_of(
     )
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
+    """The device that `--device` names: cpu or cuda.
+
+    Raises:
+        UsageError: cuda is asked for and not there.
+    """
     torch = sys.modules.get("torch")
     has_cuda = torch is not None and torch.cuda.is_available()
     if name == "cuda" and not has_cuda:

@@ -105,7 +105,7 @@ class Evaluate:
 
 
 class Log:
-    """Every `every` steps, with evaluations, at convergence and at the end: a point in `metrics.jsonl` and TensorBoard."""
+    """Every `every` steps, with evaluations and at the end: a point in `metrics.jsonl` and TensorBoard."""
 
     name = "log"
 
@@ -276,7 +276,9 @@ class ProgressLine(_Stateless):
         parts = [f"{self._title}  {session.step:,}/{session.total_steps:,} ({session.step / session.total_steps:.0%})"]
         if self._rate:
             left = max(session.total_steps - session.step, 0) / self._rate
-            parts.append(f"{self._rate:,.0f} {session.unit.split()[-1]}s/s  {int(left) // 60}:{int(left) % 60:02d} left")
+            parts.append(
+                f"{self._rate:,.0f} {session.unit.split()[-1]}s/s  {int(left) // 60}:{int(left) % 60:02d} left"
+            )
         mean_return = session.mean_return()
         if mean_return is not None:
             parts.append(f"return {mean_return:.1f}")

@@ -98,6 +98,10 @@ class MeanMetrics:
         """Whether nothing was counted since the last point."""
         return not self._sums
 
+    def mean(self, name: str) -> float | None:
+        """The mean of one metric so far; None where it was not counted."""
+        return self._sums[name] / self._counts[name] if name in self._sums else None
+
     def take(self) -> dict[str, float]:
         """The means, and start again."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
@@ -176,7 +180,9 @@ class Session:
         self.previous_step, self.step = self.step, progress.step
         for name, value in progress.metrics.items():
             if not math.isfinite(value):
-                raise NonFiniteError(f"{name} became {value} at {self.unit} {self.step}; {self.last_good()}\n{self._advice}")
+                raise NonFiniteError(
+                    f"{name} became {value} at {self.unit} {self.step}; {self.last_good()}\n{self._advice}"
+                )
         if progress.metrics:
             self.metrics.add(progress.metrics)
         if progress.episodes:

@@ -1,4 +1,4 @@
-"""Names: a literal table of agents, read without importing any of them, and the presets in `configs/`."""
+"""Names: literal tables of agents and of ways to pretrain encoders, read without importing any, and the presets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import UnknownNameError, UnsupportedTaskError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from rlkit.perception.ssl.objective import Method
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,29 @@ AGENTS: dict[str, AgentEntry] = {
     "sb3/sac": AgentEntry("rlkit.agents.sb3:Sb3SAC", "stable-baselines3's SAC"),
     "sb3/td3": AgentEntry("rlkit.agents.sb3:Sb3TD3", "stable-baselines3's TD3"),
 }
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """One registered way to pretrain an encoder: where its objective is, and what it is in a line."""
+
+    target: str
+    summary: str
+
+
+_SSL = "rlkit.perception.ssl"
+METHODS: dict[str, MethodEntry] = {
+    "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
+}
+
+
+def method_class(name: str) -> Method:
+    """The objective behind a registered name. Raises UnknownNameError."""
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    module, _, attribute = METHODS[name].target.partition(":")
+    found: Method = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def agent_class(name: str) -> type[Any]:

@@ -92,6 +92,11 @@ def stored_config(folder: RunFolder) -> RunConfig:
     """The config that a run was started with."""
     tree = folder.config_tree()
     name = tree.data.get("agent", {}).get("name")
+    if folder.is_pretraining:
+        raise UsageError(
+            f"{folder.path} is a pretraining run, it has an encoder and no agent: go on with `rlkit pretrain --resume "
+            f"{folder.path}`, use it with `rlkit train AGENT --env ENV --encoder {folder.path}`"
+        )
     if not isinstance(name, str):
         raise UsageError(f"{folder.path}/config.yaml names no agent (agent.name)")
     return with_stored_encoder(_merged([tree], name), folder)

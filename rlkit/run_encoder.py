@@ -1,4 +1,6 @@
-"""`--wrap encode-observation:run=RUN`: a trained run's encoder between environment and agent, kept with each new run.
+"""`--wrap encode-observation:run=RUN`: a run's encoder between environment and agent, kept with each new run.
+
+The run is one of an agent that has features, or one of `rlkit pretrain`.
 
 A run that begins takes the source's latest checkpoint into its own folder, as `encoder/`, and its `config.yaml` names
 this copy. So the source may go on learning, move or be deleted, and a run that is resumed or loaded has the encoder
@@ -21,7 +23,7 @@ from rlkit.envs.contract import Env
 from rlkit.envs.wrapper_names import resolve_wrapper
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.linear.observations import FeatureEncoder
-from rlkit.perception.encode_observation import EncodeObservation
+from rlkit.perception.encode_observation import EncodeObservation, FrozenEncoder
 from rlkit.runs import RunFolder, open_run
 from rlkit.types import Floats, Obs
 
@@ -65,9 +67,17 @@ def encode_observation(env: Env, run: str | int) -> EncodeObservation:
 
 
 @lru_cache(maxsize=4)
-def _loaded(run: Path, digest: str) -> RunEncoder:
+def _loaded(run: Path, digest: str) -> FrozenEncoder:
     """One for all the environments of a process; the digest tells two policies in the same place apart."""
-    return RunEncoder(run)
+    return _frozen_encoder(RunFolder(run))
+
+
+def _frozen_encoder(folder: RunFolder) -> FrozenEncoder:
+    if folder.is_pretraining:
+        from rlkit.pretrained import PretrainedEncoder  # and with it torch
+
+        return PretrainedEncoder(folder.path)
+    return RunEncoder(folder.path)
 
 
 def _digest(folder: RunFolder) -> str:
@@ -101,11 +111,14 @@ def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunCo
             f"{_NAME}: {run.path} itself sees observations through an encoder, and they can be encoded once; take the "
             f"run that its {FOLDER}/meta.json names as source"
         )
-    RunEncoder(run.path)  # refuses a run without features before anything is written
+    _frozen_encoder(run)  # refuses a run without features before anything is written
     shutil.rmtree(own.path, ignore_errors=True)  # of a run that did not begin
     own.checkpoints.save(stored.step, stored.policy)
     shutil.copyfile(run.path / "config.yaml", own.path / "config.yaml")
-    own.write_meta({"source": str(run.path.resolve()), "step": stored.step})
+    meta = {"source": str(run.path.resolve()), "step": stored.step}
+    if run.is_pretraining:  # which has no environment to ask
+        meta["observation_space"] = run.meta()["observation_space"]
+    own.write_meta(meta)
     return _naming(config, own.path)
 
 

@@ -14,11 +14,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rlkit.checkpoint import CheckpointStore, library_versions
-from rlkit.config import ConfigTree, RunConfig, read_yaml
+from rlkit.config import ConfigTree, read_yaml
 from rlkit.errors import RunLockedError, UsageError
+
+
+class Writable(Protocol):
+    """A resolved configuration."""
+
+    def to_yaml(self) -> str:
+        """`config.yaml` as text."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,16 @@ class RunFolder:
         """The policy with the best evaluation."""
         return CheckpointStore(self.path / "best", keep=1)
 
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether `rlkit pretrain` made it: its config names a method in the place of an agent."""
+        return isinstance(self.config_tree().data.get("method"), Mapping)
+
     def config_tree(self) -> ConfigTree:
         """`config.yaml`; trusted like a script of its owner, because it may name files with code."""
         return read_yaml(self.path / "config.yaml")
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: Writable) -> None:
         """Write `config.yaml`."""
         _write(self.path / "config.yaml", config.to_yaml())
 

@@ -15,14 +15,15 @@ from rlkit import registry
 class ListOptions:
     """List what can be named on the command line."""
 
-    what: Annotated[Literal["agents", "envs", "wrappers", "presets"], tyro.conf.Positional]
-    """agents, envs (gymnasium's registry and ours), wrappers (for --wrap) or presets"""
+    what: Annotated[Literal["agents", "encoders", "envs", "wrappers", "presets"], tyro.conf.Positional]
+    """agents, encoders (methods of `rlkit pretrain`), envs (gymnasium's and ours), wrappers (for --wrap) or presets"""
 
 
 def run(arguments: list[str]) -> int:
     """Print one line per name."""
     what = tyro.cli(ListOptions, args=arguments, prog="rlkit list").what
-    rows = {"agents": _agents, "envs": _envs, "wrappers": _wrappers, "presets": _presets}[what]()
+    listed = {"agents": _agents, "encoders": _encoders, "envs": _envs, "wrappers": _wrappers, "presets": _presets}
+    rows = listed[what]()
     for name, summary in rows:
         print(f"{name:<36} {summary}".rstrip())
     return 0
@@ -30,6 +31,10 @@ def run(arguments: list[str]) -> int:
 
 def _agents() -> Iterable[tuple[str, str]]:
     return [(name, entry.summary) for name, entry in registry.AGENTS.items()]
+
+
+def _encoders() -> Iterable[tuple[str, str]]:
+    return [(name, entry.summary) for name, entry in registry.METHODS.items()]
 
 
 def _envs() -> Iterable[tuple[str, str]]:

@@ -15,10 +15,11 @@ COMMANDS = {
     "train": ("rlkit.cli.train", "train an agent, or go on with a run (--resume RUN)"),
     "evaluate": ("rlkit.cli.evaluate", "returns of a run's policy, with intervals"),
     "inspect": ("rlkit.cli.inspect", "what a run, checkpoint or dataset holds, and whether it verifies"),
+    "pretrain": ("rlkit.cli.pretrain", "pretrain an encoder on pictures without rewards"),
     "plot": ("rlkit.cli.plot", "learning curves as a picture"),
     "export-dataset": ("rlkit.cli.export_dataset", "episodes of a run's policy as a dataset to learn from"),
     "check-env": ("rlkit.cli.check_env", "what is wrong with an environment, and which agents can serve it"),
-    "list": ("rlkit.cli.listing", "agents, envs, wrappers or presets"),
+    "list": ("rlkit.cli.listing", "agents, encoders, envs, wrappers or presets"),
 }
 HELP = """usage: rlkit COMMAND [OPTIONS]
 

@@ -20,10 +20,10 @@ def rank_and_ranks() -> tuple[int, int]:
 
 
 def gathered(x: Tensor) -> Tensor:
-    """Rows [W · B, ...] of all ranks in their order, from this one's [B, ...]; gradients flow back to each.
+    """Rows [W · B, ...] of all ranks in order, from this one's [B, ...]; gradients flow back to each.
 
-    The backward pass sums what all ranks' losses ask of these rows. The mean over ranks of the gradients that come of it
-    (`mean_over_ranks`) is the gradient of the mean loss.
+    The backward pass sums what all ranks' losses ask of these rows. The mean over ranks of the gradients that come of
+    it (`mean_over_ranks`) is the gradient of the mean loss.
     """
     if rank_and_ranks()[1] == 1:
         return x

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +17,10 @@ class SyncedBatchNorm(nn.Module):
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
-        assert norm.momentum is not None and norm.track_running_stats
-        self.weight, self.bias = norm.weight, norm.bias
+        assert norm.momentum is not None
+        assert norm.track_running_stats
+        self.weight: nn.Parameter | None = norm.weight  # None without an affine part
+        self.bias: nn.Parameter | None = norm.bias
         self.eps, self.momentum = norm.eps, norm.momentum
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
@@ -32,7 +32,7 @@ class SyncedBatchNorm(nn.Module):
         )
         shape = (1, -1, *(1 for _ in x.shape[2:]))
         y = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
-        if self.weight is None:
+        if self.weight is None or self.bias is None:
             return y
         return y * self.weight.view(shape) + self.bias.view(shape)
 
@@ -49,7 +49,7 @@ class SyncedBatchNorm(nn.Module):
         return mean, variance
 
     def _buffer(self, name: str) -> Tensor:
-        return cast(Tensor, self.get_buffer(name))
+        return self.get_buffer(name)
 
 
 def sync_norms_(module: nn.Module) -> None:

@@ -145,18 +145,23 @@ class ViewPolicy:
                 "Augmentation.without_colours()"
             )
 
-    def views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def views(
+        self, images: Tensor, generator: torch.Generator, *, part: tuple[int, int] = (0, 1)
+    ) -> tuple[Tensor, ...]:
         """A view [B, C, h, w] of pictures [B, C, H, W] for each augmentation, of their type, uint8 as a rule.
 
         Every view of every picture has its own draws, from a generator on the CPU. Which they are does not depend on
-        what the pictures show or where they are stored.
+        what the pictures show or where they are stored. Where they are part i of n equal parts of a batch that several
+        processes share, `part` = (i, n) gives them what they would get in the whole batch.
 
         >>> policy = view_policy("shift", coloured=False)
         >>> images = torch.arange(25, dtype=torch.uint8).view(1, 1, 5, 5)
         >>> [view.shape for view in policy.views(images, torch.Generator().manual_seed(0))]
         [torch.Size([1, 1, 5, 5]), torch.Size([1, 1, 5, 5])]
         """
-        return tuple(augmented(images, each, generator, coloured=self.coloured) for each in self.augmentations)
+        return tuple(
+            augmented(images, each, generator, coloured=self.coloured, part=part) for each in self.augmentations
+        )
 
 
 _BYOL = Augmentation(
@@ -217,7 +222,10 @@ def is_coloured(shape: tuple[int, ...]) -> bool:
     return image_shape(frame)[0] == 3
 
 
-def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator, *, coloured: bool) -> Tensor:
+def augmented(
+    images: Tensor, augmentation: Augmentation, generator: torch.Generator, *, coloured: bool,
+    part: tuple[int, int] = (0, 1),
+) -> Tensor:  # fmt: skip
     """One view [B, C, h, w] of pictures [B, C, H, W], of their type; see `ViewPolicy.views`.
 
     Raises:
@@ -226,7 +234,9 @@ def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Gener
     count, channels, height, width = images.shape
     if coloured and channels % 3:
         raise UsageError(f"pictures in colours have {channels} channels, it must be a multiple of 3; see is_coloured")
-    draws = _drawn(augmentation, count, (height, width), coloured, generator)
+    number, parts = part
+    draws = _drawn(augmentation, count * parts, (height, width), coloured, generator)
+    draws = draws.at(slice(number * count, (number + 1) * count))
     if not any(draw is not None for draw in draws):
         return images
     in_chunks = images.is_cpu and (augmentation.mixes or augmentation.crop is not None)

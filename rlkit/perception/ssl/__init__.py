@@ -1,0 +1,1 @@
+"""Self-supervised objectives, one family a file, and what learns an encoder by them."""

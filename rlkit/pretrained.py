@@ -1,0 +1,86 @@
+"""Encoders of pretraining runs, ready to turn pictures into features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from rlkit import registry
+from rlkit.config import ConfigTree, problems_of
+from rlkit.data.space_json import space_from_json
+from rlkit.errors import CheckpointError, ConfigError
+from rlkit.nn.encoders import to_channels
+from rlkit.perception.ssl.objective import MethodConfig, new_encoder
+from rlkit.runs import RunFolder, open_run
+from rlkit.types import Floats, Obs
+
+ROWS_AT_ONCE = 512
+"""Pictures that go through an encoder together, so that features of a large recording fit into memory."""
+
+
+class PretrainedEncoder:
+    """The encoder of a pretraining run at its latest checkpoint, frozen.
+
+    Args:
+        run: its folder, or a copy of its encoder that another run keeps.
+        device: where it computes.
+
+    Attributes:
+        backbone: the network.
+        step: updates that it learned.
+
+    Raises:
+        CheckpointError: the run has no checkpoint, or it fits no such network.
+    """
+
+    def __init__(self, run: str | Path, device: str = "cpu") -> None:
+        folder = open_run(Path(run))
+        stored = folder.checkpoints.load(policy_only=True)
+        self.step, self._device = stored.step, torch.device(device)
+        self._space = space_from_json(folder.meta()["observation_space"])
+        self.backbone = new_encoder(_method_config(folder), self._space, seed=0)
+        try:
+            self.backbone.load_state_dict(stored.policy["encoder"])
+        except (RuntimeError, KeyError) as error:
+            raise CheckpointError(
+                f"the weights in {stored.path} do not fit the encoder that config.yaml describes: {error}"
+            ) from error
+        self.backbone.to(self._device).eval().requires_grad_(False)
+        self.feature_size = self.backbone.feature_size
+
+    @property
+    def observation_space(self) -> gym.Space[Any]:
+        """Of one picture."""
+        return self._space
+
+    @torch.inference_mode()
+    def features(self, obs: Obs) -> Floats:
+        """Features [B, D] of pictures [B, *O]."""
+        pictures = to_channels(torch.as_tensor(obs))
+        starts = range(0, len(pictures), ROWS_AT_ONCE)
+        parts = [self._encoded(pictures[start : start + ROWS_AT_ONCE]) for start in starts]
+        features: Floats = torch.cat(parts).numpy()
+        return features
+
+    def _encoded(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.backbone(pictures.to(self._device)).cpu()
+        return features
+
+
+def load_encoder(run: str | Path, device: str = "cpu") -> PretrainedEncoder:
+    """The encoder of a run of `rlkit.pretrain`, frozen: `.features(pictures)` gives [B, D] of uint8 [B, *O]."""
+    return PretrainedEncoder(run, device)
+
+
+def _method_config(folder: RunFolder) -> MethodConfig:
+    tree = folder.config_tree()
+    method = dict(tree.data["method"])
+    config_class: type[MethodConfig] = registry.method_class(str(method.pop("name", None))).Config
+    config, problems = problems_of(config_class, ConfigTree(method, tree.source, tree.lines), "method.")
+    if config is None:
+        raise ConfigError(problems)
+    return config

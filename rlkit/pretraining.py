@@ -1,0 +1,351 @@
+"""Pretraining runs: an encoder learns from recorded pictures without rewards, in a run folder like any other.
+
+result = rlkit.pretrain("simclr", env="ALE/Pong-v5", frames=30_000, updates=2_000)
+encoder = rlkit.load_encoder(result.run_dir)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from gymnasium import spaces
+from pydantic import Field
+
+from rlkit import registry, seeding
+from rlkit.assembly import device_of, limited_threads
+from rlkit.checkpoint import Checkpoint
+from rlkit.config import ConfigTree, Options, problems_of
+from rlkit.data.clips import ClipSampler, Recording
+from rlkit.data.recordings import read_recording, recording_of
+from rlkit.data.space_json import space_from_json, space_to_json
+from rlkit.errors import CheckpointError, ConfigError, UsageError
+from rlkit.frames import FrameSource, record_frames
+from rlkit.hooks import INTERRUPTS, Checkpoints, Log, ProgressLine, StopConditions, stop_on_signals
+from rlkit.loop import Hook, Session, fit
+from rlkit.nn.encoders import is_image
+from rlkit.perception.ssl.learner import EncoderLearner
+from rlkit.perception.ssl.objective import MethodConfig, PretrainTask
+from rlkit.representation import Representation
+from rlkit.runs import RunFolder, create_run, describe_process, open_run
+from rlkit.types import State, Task
+
+_LOG = logging.getLogger(__name__)
+FRAMES = "frames"
+"""Of a run, the dataset that it recorded."""
+_ADVICE = "Usual causes: a learning rate too high: try --method.learning-rate ten times smaller."
+
+
+class PretrainOptions(Options):
+    """Everything about a pretraining run except its method's own options. A step is an update."""
+
+    env: str | None = None
+    """environment to record pictures on: gymnasium id, `module:EnvId-v0` or `path/to/file.py:ClassName`"""
+    env_args: tuple[str, ...] = ()
+    """arguments of the environment's constructor, as key=value"""
+    wrap: tuple[str, ...] = ()
+    """wrappers from the inside out, as NAME or NAME:key=value,key=value (see `rlkit list wrappers`)"""
+    policy: str | None = None
+    """run whose policy acts while pictures are recorded; by default actions are random"""
+    frames: int = Field(100_000, ge=2)
+    """pictures to record"""
+    data: str | None = None
+    """learn from this instead: a dataset of episodes, a folder of pictures, or an npz file"""
+    updates: int = Field(10_000, ge=1)
+    """updates of the whole run"""
+    seed: int = Field(0, ge=0)
+    """seed of every random stream of the run"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where networks live; auto: cuda where there is one"""
+    threads: int = Field(1, ge=1)
+    """threads of one matrix product or convolution"""
+    log_every: int | None = Field(None, ge=1)
+    """updates between two logged points; by default about 200 points a run"""
+    eval_every: int | None = Field(None, ge=0)
+    """updates between two looks at the features of pictures kept aside; 0: never; by default 20 a run"""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """updates between two checkpoints; by default 10 a run"""
+    max_seconds: float | None = Field(None, gt=0)
+    """stop after this many seconds in this process, with a checkpoint"""
+
+    def with_cadence(self) -> PretrainOptions:
+        """The same options with the defaults that depend on `updates` filled in."""
+        return self.model_copy(
+            update={
+                "log_every": self.log_every or max(self.updates // 200, 1),
+                "eval_every": max(self.updates // 20, 1) if self.eval_every is None else self.eval_every,
+                "checkpoint_every": self.checkpoint_every or max(self.updates // 10, 1),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A resolved pretraining run."""
+
+    method_name: str
+    method: MethodConfig
+    options: PretrainOptions
+
+    def to_tree(self) -> dict[str, Any]:
+        """The tree that `config.yaml` holds."""
+        method = {"name": self.method_name, **self.method.model_dump(mode="json")}
+        return {"method": method, **self.options.model_dump(mode="json")}
+
+    def to_yaml(self) -> str:
+        """`config.yaml` as text."""
+        return yaml.safe_dump(self.to_tree(), sort_keys=False, default_flow_style=False)
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What came of a pretraining run; `evaluated` is the last look at the features of pictures kept aside."""
+
+    run_dir: Path
+    updates: int
+    seconds: float
+    status: str
+    evaluated: Mapping[str, float]
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command line."""
+        return INTERRUPTS.get(self.status, 0)
+
+
+def pretrain(
+    method: str,
+    *,
+    run_dir: str | Path | None = None,
+    method_config: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> PretrainResult:
+    """Pretrain an encoder and leave a run folder behind.
+
+    Args:
+        method: a name, see `rlkit list encoders`.
+        run_dir: the run's folder; by default `runs/<env>/<method>/…`.
+        method_config: fields of the method's `Config`.
+        options: fields of `PretrainOptions`, such as `env`, `data`, `frames`, `updates` or `seed`.
+
+    Raises:
+        ConfigError: every mistake in the options at once.
+    """
+    tree = {**options, "method": {"name": method, **(method_config or {})}}
+    return start_pretraining(config_of(ConfigTree(tree)), run_dir)
+
+
+def config_of(tree: ConfigTree) -> PretrainConfig:
+    """The config that a tree describes.
+
+    Raises:
+        ConfigError: every mistake at once.
+        UnknownNameError: there is no such method.
+    """
+    method = dict(tree.data.get("method", {}))
+    name = str(method.pop("name", None))
+    config_class = registry.method_class(name).Config
+    own = {key: value for key, value in tree.data.items() if key != "method"}
+    options, problems = problems_of(PretrainOptions, ConfigTree(own, tree.source, tree.lines))
+    config, of_method = problems_of(config_class, ConfigTree(method, tree.source, tree.lines), "method.")
+    if options is None or config is None:
+        raise ConfigError([*problems, *of_method])
+    return PretrainConfig(name, config, options)
+
+
+def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None) -> PretrainResult:
+    """Record or read the pictures, and begin the run."""
+    options = config.options.with_cadence()
+    config = PretrainConfig(config.method_name, config.method, options)
+    if (options.env is None) == (options.data is None):
+        raise UsageError(
+            "what are the pictures? Give either --env, to record them, or --data with a dataset of episodes, a folder "
+            "of pictures or an npz file"
+        )
+    source = options.env or Path(str(options.data)).stem
+    folder = create_run(None if run_dir is None else Path(run_dir), config.method_name, source, options.seed)
+    with folder.locked():
+        folder.write_config(config)
+        return _begin(config, folder)
+
+
+def resume_pretraining(run: str | Path, updates: int | None = None) -> PretrainResult:
+    """Go on exactly where the run stopped; a larger `updates` extends it, schedules keep their first horizon.
+
+    Raises:
+        UsageError: it is no pretraining run, its data has changed, or it has more updates already.
+        CheckpointError: none of its checkpoints can be loaded.
+    """
+    folder = open_run(Path(run))
+    config = stored_pretraining(folder)
+    with folder.locked():
+        if not folder.checkpoints.candidates():  # it ended while it recorded
+            return _begin(config, folder)
+        meta, checkpoint = folder.meta(), folder.checkpoints.load()
+        if updates is not None:
+            if checkpoint.step > updates:
+                raise UsageError(f"the run has made {checkpoint.step} updates already, more than {updates}")
+            options = config.options.model_copy(update={"updates": updates})
+            config = PretrainConfig(config.method_name, config.method, options)
+            folder.write_config(config)
+        recording = _stored_recording(config, folder)
+        if (digest := _digest(recording)) != meta["digest"]:
+            raise UsageError(
+                f"{config.options.data} holds other pictures than when the run began (digest {digest[:12]}, it was "
+                f"{meta['digest'][:12]}): put the old ones back, or begin a new run"
+            )
+        return _Pretraining(config, folder, recording, meta).execute(checkpoint)
+
+
+def stored_pretraining(folder: RunFolder) -> PretrainConfig:
+    """The config that a pretraining run was started with. Raises UsageError where it is another kind of run."""
+    if not folder.is_pretraining:
+        raise UsageError(f"{folder.path} is no pretraining run; `rlkit pretrain METHOD` makes one")
+    return config_of(folder.config_tree())
+
+
+def _begin(config: PretrainConfig, folder: RunFolder) -> PretrainResult:
+    options = config.options
+    if options.env is not None:
+        shutil.rmtree(folder.path / FRAMES, ignore_errors=True)  # of a run that ended while it recorded
+        source = FrameSource(options.env, options.env_args, options.wrap, options.policy)
+        with limited_threads(options.threads):
+            record_frames(source, folder.path / FRAMES, options.frames, options.seed)
+    recording = _stored_recording(config, folder)
+    space, action_space = _spaces(config, folder, recording)
+    meta = describe_process() | {
+        "device": device_of(options.device),
+        "threads": options.threads,
+        "digest": _digest(recording),
+        "pictures": len(recording),
+        "schedule_updates": options.updates,
+        "observation_space": space_to_json(space),
+        "action_space": None if action_space is None else space_to_json(action_space),
+    }
+    folder.write_meta(meta)
+    _LOG.info("run folder %s", folder.path)
+    _LOG.info("%s pictures of shape %s", f"{len(recording):,}", space.shape)
+    return _Pretraining(config, folder, recording, meta).execute(None)
+
+
+def _stored_recording(config: PretrainConfig, folder: RunFolder) -> Recording:
+    if config.options.data is not None:
+        return read_recording(Path(config.options.data))
+    return recording_of(_dataset(folder))
+
+
+def _dataset(folder: RunFolder) -> Any:
+    from rlkit.data.datasets import EpisodeDataset
+
+    return EpisodeDataset(folder.path / FRAMES)
+
+
+def _spaces(config: PretrainConfig, folder: RunFolder, recording: Recording) -> tuple[spaces.Box, Any]:
+    """Of one picture and one action."""
+    from rlkit.data.datasets import MANIFEST, EpisodeDataset
+
+    path = folder.path / FRAMES if config.options.data is None else Path(config.options.data)
+    if (path / MANIFEST).is_file():
+        dataset = EpisodeDataset(path)
+        space, action_space = dataset.observation_space, dataset.action_space
+    else:
+        space, action_space = spaces.Box(0, 255, recording.observations.shape[1:], np.uint8), None
+    if not is_image(space) or recording.observations.dtype != np.uint8:
+        raise UsageError(
+            f"an encoder is pretrained on pictures, uint8 from 0 to 255; these observations are in {space}. Give an "
+            "environment of pictures, or --wrap add-render-observation --env-args render_mode=rgb_array"
+        )
+    assert isinstance(space, spaces.Box)
+    return space, action_space
+
+
+def _digest(recording: Recording) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(recording.observations).data)
+    digest.update(recording.episode.tobytes())
+    return digest.hexdigest()
+
+
+class _Pretraining:
+    """One pretraining run in this process: learner, sampler, session and hooks, put together."""
+
+    def __init__(
+        self, config: PretrainConfig, folder: RunFolder, recording: Recording, meta: Mapping[str, Any]
+    ) -> None:
+        options = config.options
+        self.folder, self.options = folder, options
+        space, action_space = space_from_json(meta["observation_space"]), meta["action_space"]
+        task = PretrainTask(
+            space, None if action_space is None else space_from_json(action_space), len(recording),
+            meta["schedule_updates"], options.seed, device_of(options.device),
+        )  # fmt: skip
+        self.learner = EncoderLearner(registry.method_class(config.method_name), config.method, task)
+        objective = self.learner.objective
+        seed = seeding.integer_seed(options.seed, "clips")
+        self.sampler = ClipSampler(recording, objective.clip_length, config.method.batch_size, seed)
+        self.representation = Representation(
+            options.eval_every or 0, self.learner.features, recording, objective.uninformed_loss, options.seed
+        )  # fmt: skip
+        self.checkpoints = Checkpoints(options.checkpoint_every or 1, folder.checkpoints, self._state)
+        hooks: list[Hook] = [
+            self.representation,
+            Log(options.log_every or 1, folder.path),
+            StopConditions(None, None, options.max_seconds),
+            self.checkpoints,
+            ProgressLine(f"{config.method_name} on {options.env or options.data}", None),
+        ]
+        self.session = Session(
+            Task(space, spaces.Discrete(1), seed=options.seed), options.updates, hooks,
+            seeding.generator(options.seed, "session"), unit="update", advice=_ADVICE,
+        )  # fmt: skip
+
+    def execute(self, checkpoint: Checkpoint | None) -> PretrainResult:
+        """Learn to the end or to the next interrupt; close everything whatever happens."""
+        session = self.session
+        self.folder.forget_result()
+        status = "failed"
+        with limited_threads(self.options.threads):
+            seeding.seed_global_generators(self.options.seed)
+            try:
+                with stop_on_signals(session):
+                    if checkpoint is not None:
+                        self._load(checkpoint)
+                    session.start()
+                    fit(self.learner, self.sampler, session)
+                    self.checkpoints.save_if_new(session)
+                status = session.stop_reason or "done"
+            finally:
+                session.stop()
+                result = PretrainResult(
+                    self.folder.path, session.step, session.seconds, status, self.representation.last
+                )  # fmt: skip
+                self.folder.write_result(
+                    {"steps": result.updates, "seconds": round(result.seconds, 3), "status": status, **result.evaluated}
+                )
+        return result
+
+    def _state(self) -> tuple[State, State]:
+        training = {
+            "learner": self.learner.training_state(),
+            "sampler": self.sampler.state(),
+            "session": self.session.state(),
+            "global_generators": seeding.global_generators_state(),
+        }
+        return self.learner.policy_state(), training
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        training = checkpoint.training
+        if training is None:
+            raise CheckpointError(f"{checkpoint.path} holds only an encoder; it cannot be trained on")
+        self.learner.load_policy_state(checkpoint.policy)
+        self.learner.load_training_state(training["learner"])
+        self.sampler.load_state(training["sampler"])
+        self.session.load_state(training["session"])
+        self.session.last_checkpoint = checkpoint.path
+        seeding.load_global_generators_state(training["global_generators"])
