@@ -146,9 +146,9 @@ TASKS |= {
     # Settings found on seeds above 100. A transformer's norms take small numbers for none, so they are brought to size.
     "memory_cartpole_transformer": LearningTask(
         "ppo", "rlkit/CartPoleNoVelocity-v0", 100_000, 50,
-        {**NO_VELOCITY_PPO, "core": "transformer", "core_context": 16, "learning_rate": 5e-4, "hidden": (64,),
-         "activation": "relu"},
-        num_envs=8, wrap=("normalize-observation",), beside=("memory_cartpole_lstm_normalized", "sb3"),
+        {"core": "transformer", "core_context": 16, "learning_rate": 1e-3, "learning_rate_schedule": "linear",
+         "n_steps": 128, "batch_size": 256, "epochs": 10, "hidden": (64,), "activation": "relu"},
+        num_envs=8, wrap=("normalize-observation",), beside=("memory_cartpole_lstm", "sb3"),
     ),
 }  # fmt: skip
 TASKS |= {
