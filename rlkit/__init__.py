@@ -5,13 +5,20 @@ Importing rlkit is cheap: the functions below bring their libraries with the fir
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlkit.api import Policy, RunResult, evaluate, export_dataset, load, make, resume, train
+    from rlkit.pretrained import load_encoder
+    from rlkit.pretraining import pretrain
 
-__all__ = ["Policy", "RunResult", "__version__", "evaluate", "export_dataset", "load", "make", "resume", "train"]
+__all__ = [
+    "Policy", "RunResult", "__version__", "evaluate", "export_dataset", "load", "load_encoder", "make", "pretrain",
+    "resume", "train",
+]  # fmt: skip
+_ELSEWHERE = {"load_encoder": "rlkit.pretrained", "pretrain": "rlkit.pretraining"}
 
 try:
     __version__ = version("rlkit-torch")
@@ -21,7 +28,5 @@ except PackageNotFoundError:  # a checkout that was never installed
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from rlkit import api
-
-        return vars(api)[name]
+        return vars(import_module(_ELSEWHERE.get(name, "rlkit.api")))[name]
     raise AttributeError(f"module 'rlkit' has no attribute {name!r}")

@@ -7,7 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from rlkit.api import load
@@ -33,15 +35,19 @@ class FrameSource:
     policy: str | None = None
 
 
+def observation_space_of(source: FrameSource) -> gym.Space[Any]:
+    """Of one picture, before any is recorded."""
+    with closing(build_evaluation_envs(source.env, _options(source, 0))) as envs:
+        return envs.single_observation_space
+
+
 def record_frames(source: FrameSource, folder: Path, frames: int, seed: int) -> None:
     """Write a dataset of episodes with `frames` observations, or one fewer, because each episode has at least two.
 
     Raises:
         UsageError: the environment or the run is wrong, or the folder holds something.
     """
-    options = RunOptions.model_validate(
-        {"env": source.env, "env_args": source.env_args, "wrap": source.wrap, "seed": seed}
-    )
+    options = _options(source, seed)
     envs = build_evaluation_envs(source.env, options)
     space = envs.single_observation_space
     made_by = "random actions" if source.policy is None else f"policy of {source.policy}, exploring"
@@ -79,6 +85,12 @@ def first_steps(episode: Episode, steps: int) -> Episode:
     infos = {name: values[:steps] for name, values in episode.infos.items()}
     observations, actions = episode.observations[: steps + 1], episode.actions[:steps]
     return Episode(observations, actions, episode.rewards[:steps], False, False, infos)
+
+
+def _options(source: FrameSource, seed: int) -> RunOptions:
+    return RunOptions.model_validate(
+        {"env": source.env, "env_args": source.env_args, "wrap": source.wrap, "seed": seed}
+    )
 
 
 def _actor(source: FrameSource, options: RunOptions, envs: VectorEnv) -> tuple[Actor, Callable[[Obs], Obs]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium as gym
 import numpy as np
 import yaml
 from gymnasium import spaces
@@ -24,15 +25,16 @@ from rlkit.assembly import device_of, limited_threads
 from rlkit.checkpoint import Checkpoint
 from rlkit.config import ConfigTree, Options, problems_of
 from rlkit.data.clips import ClipSampler, Recording
+from rlkit.data.datasets import MANIFEST, EpisodeDataset
 from rlkit.data.recordings import read_recording, recording_of
 from rlkit.data.space_json import space_from_json, space_to_json
 from rlkit.errors import CheckpointError, ConfigError, UsageError
-from rlkit.frames import FrameSource, record_frames
+from rlkit.frames import FrameSource, observation_space_of, record_frames
 from rlkit.hooks import INTERRUPTS, Checkpoints, Log, ProgressLine, StopConditions, stop_on_signals
 from rlkit.loop import Hook, Session, fit
 from rlkit.nn.encoders import is_image
 from rlkit.perception.ssl.learner import EncoderLearner
-from rlkit.perception.ssl.objective import MethodConfig, PretrainTask
+from rlkit.perception.ssl.objective import MethodConfig, PretrainTask, new_encoder
 from rlkit.representation import Representation
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
 from rlkit.types import State, Task
@@ -170,6 +172,8 @@ def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None)
             "of pictures or an npz file"
         )
     source = options.env or Path(str(options.data)).stem
+    if options.env is not None:  # told before anything is recorded
+        _require_pictures(observation_space_of(_source(options)), config)
     folder = create_run(None if run_dir is None else Path(run_dir), config.method_name, source, options.seed)
     with folder.locked():
         folder.write_config(config)
@@ -215,11 +219,11 @@ def _begin(config: PretrainConfig, folder: RunFolder) -> PretrainResult:
     options = config.options
     if options.env is not None:
         shutil.rmtree(folder.path / FRAMES, ignore_errors=True)  # of a run that ended while it recorded
-        source = FrameSource(options.env, options.env_args, options.wrap, options.policy)
         with limited_threads(options.threads):
-            record_frames(source, folder.path / FRAMES, options.frames, options.seed)
+            record_frames(_source(options), folder.path / FRAMES, options.frames, options.seed)
     recording = _stored_recording(config, folder)
     space, action_space = _spaces(config, folder, recording)
+    _require_pictures(space, config)
     meta = describe_process() | {
         "device": device_of(options.device),
         "threads": options.threads,
@@ -238,32 +242,34 @@ def _begin(config: PretrainConfig, folder: RunFolder) -> PretrainResult:
 def _stored_recording(config: PretrainConfig, folder: RunFolder) -> Recording:
     if config.options.data is not None:
         return read_recording(Path(config.options.data))
-    return recording_of(_dataset(folder))
+    return recording_of(EpisodeDataset(folder.path / FRAMES))
 
 
-def _dataset(folder: RunFolder) -> Any:
-    from rlkit.data.datasets import EpisodeDataset
+def _source(options: PretrainOptions) -> FrameSource:
+    assert options.env is not None
+    return FrameSource(options.env, options.env_args, options.wrap, options.policy)
 
-    return EpisodeDataset(folder.path / FRAMES)
 
-
-def _spaces(config: PretrainConfig, folder: RunFolder, recording: Recording) -> tuple[spaces.Box, Any]:
-    """Of one picture and one action."""
-    from rlkit.data.datasets import MANIFEST, EpisodeDataset
-
-    path = folder.path / FRAMES if config.options.data is None else Path(config.options.data)
-    if (path / MANIFEST).is_file():
-        dataset = EpisodeDataset(path)
-        space, action_space = dataset.observation_space, dataset.action_space
-    else:
-        space, action_space = spaces.Box(0, 255, recording.observations.shape[1:], np.uint8), None
-    if not is_image(space) or recording.observations.dtype != np.uint8:
+def _require_pictures(space: gym.Space[Any], config: PretrainConfig) -> None:
+    """Raise where no encoder of these options takes observations of the space."""
+    if not is_image(space):
         raise UsageError(
             f"an encoder is pretrained on pictures, uint8 from 0 to 255; these observations are in {space}. Give an "
             "environment of pictures, or --wrap add-render-observation --env-args render_mode=rgb_array"
         )
-    assert isinstance(space, spaces.Box)
-    return space, action_space
+    new_encoder(config.method, space, seed=0)
+
+
+def _spaces(config: PretrainConfig, folder: RunFolder, recording: Recording) -> tuple[gym.Space[Any], Any]:
+    """Of one picture and one action."""
+    path = folder.path / FRAMES if config.options.data is None else Path(config.options.data)
+    if (path / MANIFEST).is_file():
+        dataset = EpisodeDataset(path)
+        return dataset.observation_space, dataset.action_space
+    observations = recording.observations
+    if observations.dtype != np.uint8:
+        raise UsageError(f"{path} holds pictures of {observations.dtype}, they must be uint8 from 0 to 255")
+    return spaces.Box(0, 255, observations.shape[1:], np.uint8), None
 
 
 def _digest(recording: Recording) -> str:

@@ -1,0 +1,158 @@
+"""Pretraining runs: what they leave behind, what they learn from, and that a killed one goes on as if nothing was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rlkit
+from rlkit.checkpoint import load_checkpoint
+from rlkit.cli.main import main
+from rlkit.data.datasets import EpisodeDataset
+from rlkit.errors import ConfigError, UnknownNameError, UsageError
+from rlkit.pretraining import resume_pretraining
+
+ENV = f"{Path(__file__).parent / 'picture_env.py'}:Square"
+SMALL: dict[str, Any] = {"backbone": "impala", "feature_size": 16, "batch_size": 16}
+FLAGS = ["--method.backbone", "impala", "--method.feature-size", "16", "--method.batch-size", "16"]
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if not key.startswith("time/")} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    options: dict[str, Any] = {"frames": 100, "updates": 12, "eval_every": 4, "log_every": 2}
+    return rlkit.pretrain("simclr", run_dir=folder, env=ENV, method_config=SMALL, **options).run_dir
+
+
+def test_a_run_records_its_frames_and_leaves_an_encoder_behind(run: Path) -> None:
+    dataset = EpisodeDataset(run / "frames")
+    assert int(dataset.lengths.sum()) + len(dataset) == 100
+    encoder = rlkit.load_encoder(run)
+    pictures = dataset[0].observations
+    features = encoder.features(pictures)
+    assert (encoder.step, features.shape, features.dtype) == (12, (len(pictures), 16), np.float32)
+    np.testing.assert_allclose(encoder.features(pictures[3:4])[0], encoder.features(pictures[3:5])[0], atol=1e-6)
+    assert encoder.observation_space == dataset.observation_space
+
+
+def test_a_run_logs_losses_and_what_features_of_pictures_kept_aside_are_like(run: Path) -> None:
+    points = metrics(run)
+    assert [point["step"] for point in points] == [2, 4, 6, 8, 10, 12]
+    assert all("train/loss" in point for point in points)
+    looks = [point for point in points if "eval/feature_spread" in point]
+    assert [look["step"] for look in looks] == [4, 8, 12]
+    assert {"eval/effective_rank", "eval/nearest_neighbours_row", "eval/nearest_neighbours_column"} <= set(looks[0])
+    result = json.loads((run / "result.json").read_text())
+    assert result["status"] == "done"
+    assert result["eval/effective_rank"] == looks[-1]["eval/effective_rank"]
+
+
+def test_an_extended_run_is_what_one_that_went_on_would_be(run: Path, tmp_path: Path) -> None:
+    data = str(run / "frames")
+    options: dict[str, Any] = {"data": data, "method_config": SMALL, "log_every": 2, "eval_every": 4}
+    rlkit.pretrain("simclr", run_dir=tmp_path / "parts", updates=5, **options)
+    resume_pretraining(tmp_path / "parts", updates=8)
+    rlkit.pretrain("simclr", run_dir=tmp_path / "whole", updates=8, **options)
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+def test_other_pictures_than_those_it_began_with_are_refused(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (40, 12, 12, 3), np.uint8)
+    np.savez(tmp_path / "data.npz", images=pictures)
+    rlkit.pretrain("simclr", run_dir=tmp_path / "run", data=str(tmp_path / "data.npz"), updates=2, method_config=SMALL)
+    np.savez(tmp_path / "data.npz", images=255 - pictures)
+    with pytest.raises(UsageError, match="holds other pictures than when the run began"):
+        resume_pretraining(tmp_path / "run", updates=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "what are the pictures"),
+        ({"env": ENV, "data": "x.npz"}, "what are the pictures"),
+        ({"env": "CartPole-v1", "frames": 50}, "an encoder is pretrained on pictures, .*--wrap add-render-observation"),
+        (
+            {"env": ENV, "frames": 50},
+            "the nature backbone needs pictures of at least 36 x 36 pixels, these are 16 x 16",
+        ),
+        (
+            {"env": ENV, "frames": 20, "method_config": SMALL | {"batch_size": 64}},
+            "20 observations hold 20 clips of 1 within one episode, a batch needs 64",
+        ),
+    ],
+)
+def test_wrong_usage_is_explained(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        rlkit.pretrain("simclr", run_dir=tmp_path / "run", updates=1, **options)
+
+
+def test_unknown_methods_and_options_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'simclr'"):
+        rlkit.pretrain("simcrl", env=ENV)
+    with pytest.raises(ConfigError, match=r"(?s)2 mistakes.*updates.*method.temprature.*did you mean"):
+        rlkit.pretrain("simclr", env=ENV, updates=0, method_config={"temprature": 1.0})
+
+
+def test_runs_of_agents_and_encoders_are_told_apart(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a pretraining run, it has an encoder and no agent"):
+        rlkit.load(run)
+    agent = rlkit.train("random", "CartPole-v1", total_steps=10, run_dir=tmp_path / "run", eval_every=0).run_dir
+    with pytest.raises(UsageError, match="is no pretraining run"):
+        resume_pretraining(agent)
+
+
+def test_a_frozen_encoder_serves_any_agent_and_is_kept_with_its_run(run: Path, tmp_path: Path) -> None:
+    wrap = (f"encode-observation:run={run}",)
+    made = rlkit.train("a2c", ENV, total_steps=50, run_dir=tmp_path / "run", wrap=wrap, eval_every=0).run_dir
+    assert (made / "encoder" / "meta.json").exists()
+    policy = rlkit.load(made)
+    assert policy.observation_space.shape == (16,)
+    assert len(policy.evaluate(episodes=1).returns) == 1
+
+
+def test_the_command_line_trains_resumes_and_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "run")
+    code = main(["pretrain", "simclr", "--env", ENV, "--frames", "60", "--updates", "3", "--run-dir", folder, *FLAGS])
+    told = capsys.readouterr().out
+    assert code == 0
+    assert "done: 3 updates" in told
+    assert f"--encoder {folder}" in told
+    assert main(["pretrain", "--resume", folder, "--updates", "4"]) == 0
+    assert main(["pretrain", "--help"]) == 0
+    assert "simclr" in capsys.readouterr().out
+    assert main(["list", "encoders"]) == 0
+    assert main(["evaluate", folder]) == 2
+    assert "pretraining run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crash_at", ["after-update:7", "mid-checkpoint:4", "after-rename:3", "between-logs:5"])
+def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, crash_at: str) -> None:
+    def command(*arguments: str, **variables: str) -> int:
+        process = [sys.executable, "-m", "rlkit", "pretrain", *arguments]
+        return subprocess.run(process, env=dict(os.environ) | variables, capture_output=True, timeout=120).returncode
+
+    flags = ["simclr", "--env", ENV, "--frames", "100", "--updates", "12", *FLAGS]
+    often = ["--log-every", "1", "--eval-every", "3", "--checkpoint-every", "2"]
+    assert command(*flags, *often, "--run-dir", str(tmp_path / "whole")) == 0
+    assert command(*flags, *often, "--run-dir", str(tmp_path / "killed"), RLKIT_CRASH_AT=crash_at) == -signal.SIGKILL
+    assert command("--resume", str(tmp_path / "killed")) == 0
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+    weights = [
+        load_checkpoint(sorted((tmp_path / name / "checkpoints").glob("step-*"))[-1]) for name in ("killed", "whole")
+    ]
+    for name, value in weights[0].policy["encoder"].items():
+        assert (value == weights[1].policy["encoder"][name]).all(), name
