@@ -50,7 +50,7 @@ def prediction_logits(
         positive = rows
         absent = None if present is None else ~present[:, steps:].T[None]
     if absent is not None:
-        # A positive stays its own candidate: rows without any would have no logarithm, nor a gradient to mask.
+        # Even an absent positive stays a candidate of its own row: a row without any would be NaN.
         absent = absent.expand_as(logits).scatter(2, positive[:, :, None], False)
         logits = logits.masked_fill(absent, -torch.inf)
     return logits, positive

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rlkit.ops import predictive_coding as ops
-from rlkit.ops.contrastive import contrastive_accuracy
+from rlkit.ops.contrastive import contrastive_accuracy, info_nce
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 BOTH = pytest.mark.parametrize("across_time", [False, True])
@@ -158,6 +158,15 @@ def test_steps_ahead_without_a_pair_cost_nothing_and_keep_gradients_finite(acros
     assert predictions.grad.isfinite().all()
     assert z.grad.isfinite().all()
     assert torch.equal(predictions.grad[3:], torch.zeros(3, B, T, D).double())
+
+
+@BOTH
+def test_rows_without_a_candidate_are_still_numbers(across_time: bool) -> None:
+    logits, positive = ops.prediction_logits(
+        double(B, T, D), double(B, T, D), 1, present=never(B, T), across_time=across_time
+    )
+    assert torch.equal(info_nce(logits, positive), torch.zeros(B, T - 1).double())
+    assert torch.equal(contrastive_accuracy(logits, positive), torch.ones(B, T - 1).double())
 
 
 @BOTH
