@@ -45,7 +45,7 @@ from rlkit.ops.distributional import quantile_midpoints
 from rlkit.ops.schedules import scheduled_epsilon
 from rlkit.ops.value_learning import allowed, log_policy, munchausen_bonus, soft_value
 from rlkit.spaces import discrete_control_reason
-from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition
+from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition, TunesEncoder
 
 
 class Tensors(NamedTuple):
@@ -61,7 +61,7 @@ class Tensors(NamedTuple):
     weights: Tensor | None  # [B]
 
 
-class DQN:
+class DQN(TunesEncoder):
     """Off-policy value learning for discrete actions."""
 
     Config: type[DQNConfig] = DQNConfig

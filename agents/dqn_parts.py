@@ -12,6 +12,7 @@ from rlkit.agents.replayed_steps import require_no, sequence_replay
 from rlkit.data.replays import Replay, UniformReplay, make_replay
 from rlkit.errors import UsageError
 from rlkit.nn.action_values import ActionValues, Design, action_values
+from rlkit.nn.backbones import Backbone
 from rlkit.nn.compiled_td import CompiledTD, compiled_td
 from rlkit.nn.optim import Adam
 from rlkit.nn.return_heads import CategoricalHead, QuantileHead, ReturnHead, ValueHead
@@ -40,9 +41,12 @@ def value_networks(
     attention = attention_of(config, task.observation_space) if config.encoder == "attention" else None
     design = Design(
         actions=int(task.action_space.n), outputs=outputs, hidden=config.hidden, image=prepare.image,
+        backbone=task.encoder if isinstance(task.encoder, Backbone) else None,
         attention=attention if config.core == "none" else None, dueling=config.dueling,
         noisy_sigma=config.noisy_sigma if config.noisy else None, implicit=config.distribution == "implicit",
     )  # fmt: skip
+    if task.encoder is not None and (attention is not None or config.core != "none"):
+        raise UsageError("--encoder is where the network begins: leave out --agent.encoder attention and --agent.core")
     if config.core != "none" and design.image is not None:
         raise UsageError("agent.core takes observations as vectors: with pictures choose agent.core none")
 

@@ -26,6 +26,7 @@ from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors
 from rlkit.data.replay import Batch
 from rlkit.data.replays import make_store
 from rlkit.data.store import TransitionStore
+from rlkit.nn.backbones import Backbone, own_copy
 from rlkit.nn.encoders import image_shape, is_image, to_channels
 from rlkit.nn.flat import flat_gradient, flatten_parameters
 from rlkit.nn.optim import Adam
@@ -36,7 +37,7 @@ from rlkit.ops.noise import gaussian_noise
 from rlkit.ops.schedules import scheduled_epsilon
 from rlkit.ops.value_learning import td_target
 from rlkit.spaces import continuous_control_reason
-from rlkit.types import Array, Carry, Floats, Metrics, Obs, State, Task
+from rlkit.types import Array, Carry, Floats, Metrics, Obs, State, Task, TunesEncoder
 
 
 class DrQv2Config(OffPolicyConfig):
@@ -74,7 +75,7 @@ class DrQv2Config(OffPolicyConfig):
         return self
 
 
-class DrQv2(OffPolicyAgent):
+class DrQv2(OffPolicyAgent, TunesEncoder):
     """Off-policy actor-critic for pictures and bounded continuous actions."""
 
     Config = DrQv2Config
@@ -102,7 +103,10 @@ class DrQv2(OffPolicyAgent):
         assert task.observation_space.shape is not None
 
         weights = seeding.torch_generator(task.seed, "weights")
-        self.encoder = PixelEncoder(image_shape(task.observation_space.shape), weights).to(self.device)
+        self.encoder: PixelEncoder | Backbone = PixelEncoder(image_shape(task.observation_space.shape), weights)
+        if isinstance(task.encoder, Backbone):
+            self.encoder = own_copy(task.encoder)
+        self.encoder.to(self.device)
         sizes = (self.encoder.feature_size, config.trunk, config.hidden, self.action_size)
         self.actor = PixelActor(*sizes, weights).to(self.device)
         self.critics, self.target_critics = (PixelCritics(*sizes, weights).to(self.device) for _ in range(2))

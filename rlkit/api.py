@@ -31,12 +31,12 @@ from rlkit.checkpoint import Checkpoint, library_versions
 from rlkit.config import RunConfig
 from rlkit.data.datasets import DatasetWriter, EpisodeDataset
 from rlkit.envs.make import make as make_env
-from rlkit.errors import UsageError
+from rlkit.errors import RlkitError, UsageError
 from rlkit.evaluation import Evaluation, evaluation_limit
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.policy import Policy
 from rlkit.resolve import resolve, stored_config
-from rlkit.run_encoder import encoder_source, with_own_encoder
+from rlkit.run_encoder import encoder_source, forget_encoder, with_own_encoder
 from rlkit.running import Running, RunResult
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
 from rlkit.types import Actor
@@ -120,10 +120,21 @@ def start(
     """
     config = RunConfig(config.agent_name, config.agent, config.options.with_cadence())
     registry.agent_class(config.agent_name)  # imports torch where the agent needs it, before it is seeded
-    source, folder = encoder_source(config), None
-    if source is not None:  # environments are built on the copy
-        folder = _new_folder(config, run_dir)
-        config = with_own_encoder(config, source, folder)
+    source = encoder_source(config)
+    if source is None:
+        return _begin(config, None, run_dir, env, agent, tuned)
+    folder = _new_folder(config, run_dir)  # environments are built on the copy of the encoder in it
+    try:
+        return _begin(with_own_encoder(config, source, folder), folder, run_dir, env, agent, tuned)
+    except RlkitError:
+        forget_encoder(folder)
+        raise
+
+
+def _begin(
+    config: RunConfig, folder: RunFolder | None, run_dir: str | Path | None, env: EnvLike | None, agent: Any,
+    tuned: Tuned | None,
+) -> RunResult:  # fmt: skip
     options = config.options
     env = options.env if env is None else env
     with limited_threads(options.threads):

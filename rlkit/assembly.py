@@ -55,6 +55,12 @@ def task_of(
 ) -> Task:
     """What the agent is told; `schedule_steps` is the first horizon of a run that was extended."""
     model, dynamics = of_vector_env(envs)
+    encoder = None
+    if options.encoder is not None:
+        from rlkit.pretrained import PretrainedEncoder  # and with it torch
+
+        encoder = PretrainedEncoder(options.encoder)
+        encoder.require_space(envs.single_observation_space)
     return Task(
         observation_space=envs.single_observation_space,
         action_space=envs.single_action_space,
@@ -67,6 +73,7 @@ def task_of(
         load_actor=load_actor,
         frame_stack=envs.frame_stack,
         compute_reward=goal_reward_of(envs),
+        encoder=None if encoder is None else encoder.backbone,
     )
 
 

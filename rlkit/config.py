@@ -59,6 +59,10 @@ class RunOptions(Options):
     """threads of one matrix product; more than 1 rarely pays for small networks"""
     wrap: tuple[str, ...] = ()
     """wrappers from the inside out, as NAME or NAME:key=value,key=value (see `rlkit list wrappers`)"""
+    encoder: str | None = None
+    """run of `rlkit pretrain` whose encoder the agent sees through; frozen unless --finetune"""
+    finetune: bool = False
+    """learn on from --encoder instead of leaving it as it is (--freeze)"""
     log_every: int | None = Field(None, ge=1)
     """steps between two logged points; by default about 200 points a run"""
     eval_every: int | None = Field(None, ge=0)

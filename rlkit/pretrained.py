@@ -12,7 +12,7 @@ from torch import Tensor
 from rlkit import registry
 from rlkit.config import ConfigTree, problems_of
 from rlkit.data.space_json import space_from_json
-from rlkit.errors import CheckpointError, ConfigError
+from rlkit.errors import CheckpointError, ConfigError, UnsupportedTaskError
 from rlkit.nn.encoders import to_channels
 from rlkit.perception.ssl.objective import MethodConfig, new_encoder
 from rlkit.runs import RunFolder, open_run
@@ -56,6 +56,14 @@ class PretrainedEncoder:
     def observation_space(self) -> gym.Space[Any]:
         """Of one picture."""
         return self._space
+
+    def require_space(self, space: gym.Space[Any]) -> None:
+        """Raise UnsupportedTaskError where observations are of another space than the encoder's."""
+        if space != self._space:
+            raise UnsupportedTaskError(
+                f"--encoder: the encoder takes pictures {self._space}, here observations are {space}; use the "
+                "environment, --env-args and --wrap that it was pretrained with"
+            )
 
     @torch.inference_mode()
     def features(self, obs: Obs) -> Floats:

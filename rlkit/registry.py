@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import UnknownNameError, UnsupportedTaskError, UsageError, did_you_mean
+from rlkit.types import TunesEncoder
 
 if TYPE_CHECKING:
     from rlkit.perception.ssl.objective import Method
@@ -237,6 +238,12 @@ def require_support(name: str, agent: type[Any], task: Any) -> None:
     Raises:
         UnsupportedTaskError: with the reason.
     """
+    if task.encoder is not None and not issubclass(agent, TunesEncoder):
+        able = ", ".join(name for name in AGENTS if issubclass(agent_class(name), TunesEncoder))
+        raise UnsupportedTaskError(
+            f"{name} cannot learn on from an encoder (--finetune): leave it frozen, or take another agent\n"
+            f"agents that can: {able}"
+        )
     if "supports" not in dir(agent):  # a class of the user's own may leave it out
         return
     reason = agent.supports(task)

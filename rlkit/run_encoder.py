@@ -1,6 +1,7 @@
-"""`--wrap encode-observation:run=RUN`: a run's encoder between environment and agent, kept with each new run.
+"""A run's encoder under another agent, kept with each new run: frozen between environment and agent, or learned on.
 
-The run is one of an agent that has features, or one of `rlkit pretrain`.
+`--wrap encode-observation:run=RUN` takes a run of an agent that has features, or one of `rlkit pretrain`; `--encoder
+RUN` is the same wrapper, the last one, or with `--finetune` where the agent's own network begins.
 
 A run that begins takes the source's latest checkpoint into its own folder, as `encoder/`, and its `config.yaml` names
 this copy. So the source may go on learning, move or be deleted, and a run that is resumed or loaded has the encoder
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -89,12 +91,17 @@ def encoder_source(config: RunConfig) -> str | None:
     """The run whose encoder the options name; None for most.
 
     Raises:
-        UsageError: they name several.
+        UsageError: they name several, or want one to be learned on and name none.
     """
+    options = config.options
+    if options.finetune and options.encoder is None:
+        raise UsageError("--finetune learns on from an encoder: name its run with --encoder")
     found = [spec for text in config.options.wrap if (spec := resolve_wrapper(text)).name == _NAME]
     if len(found) > 1:
         raise UsageError(f"--wrap {_NAME} stands {len(found)} times; observations can be encoded once")
-    return str(found[0].arguments["run"]) if found else None
+    if found and options.encoder is not None:
+        raise UsageError(f"--encoder and --wrap {_NAME} both name an encoder; observations can be encoded once")
+    return str(found[0].arguments["run"]) if found else options.encoder
 
 
 def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunConfig:
@@ -112,6 +119,8 @@ def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunCo
             f"run that its {FOLDER}/meta.json names as source"
         )
     _frozen_encoder(run)  # refuses a run without features before anything is written
+    if config.options.finetune and not run.is_pretraining:
+        raise UsageError(f"--finetune learns on from runs of `rlkit pretrain`, {run.path} is a run of an agent")
     shutil.rmtree(own.path, ignore_errors=True)  # of a run that did not begin
     own.checkpoints.save(stored.step, stored.policy)
     shutil.copyfile(run.path / "config.yaml", own.path / "config.yaml")
@@ -120,6 +129,15 @@ def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunCo
         meta["observation_space"] = run.meta()["observation_space"]
     own.write_meta(meta)
     return _naming(config, own.path)
+
+
+def forget_encoder(folder: RunFolder) -> None:
+    """Remove the copy again, and the folder where nothing else is in it, unless the run has begun."""
+    if (folder.path / "config.yaml").exists():
+        return
+    shutil.rmtree(folder.path / FOLDER, ignore_errors=True)
+    with suppress(OSError):  # it held something before
+        folder.path.rmdir()
 
 
 def with_stored_encoder(config: RunConfig, folder: RunFolder) -> RunConfig:
@@ -144,7 +162,14 @@ def with_stored_encoder(config: RunConfig, folder: RunFolder) -> RunConfig:
 
 
 def _naming(config: RunConfig, run: Path) -> RunConfig:
-    """The same run with its encoder from there."""
-    text = f"{_NAME}:run={run.resolve()}"
-    wrap = tuple(text if each.partition(":")[0] == _NAME else each for each in config.options.wrap)
-    return RunConfig(config.agent_name, config.agent, config.options.model_copy(update={"wrap": wrap}))
+    """The same run with its encoder from there; what is frozen is a wrapper, whatever the option was."""
+    options, text = config.options, f"{_NAME}:run={run.resolve()}"
+    if options.finetune:
+        return _with(config, encoder=str(run.resolve()))
+    if options.encoder is not None:
+        return _with(config, encoder=None, wrap=(*options.wrap, text))
+    return _with(config, wrap=tuple(text if each.partition(":")[0] == _NAME else each for each in options.wrap))
+
+
+def _with(config: RunConfig, **changes: Any) -> RunConfig:
+    return RunConfig(config.agent_name, config.agent, config.options.model_copy(update=changes))

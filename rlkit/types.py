@@ -41,7 +41,8 @@ class Task:
     `total_steps` is the horizon of schedules in env steps; 0 where the agent will only act (`rlkit.load`), so that it
     need not claim memory for replay. `model` is there where the environment tells its transitions, `dynamics` where the
     compiled engine can step it; `load_actor` loads the policy of a run folder, for agents that follow or evaluate it;
-    `compute_reward` is there where observations hold goals.
+    `compute_reward` is there where observations hold goals; `encoder`, a `rlkit.nn.backbones.Backbone`, where an agent
+    that is marked by `TunesEncoder` is to learn on from it.
     """
 
     observation_space: gymnasium.Space[Any]
@@ -201,6 +202,10 @@ class RewardAware(Protocol):
 
         Called between `act` and `reset_carry`, in training, evaluation and `predict`.
         """
+
+
+class TunesEncoder:
+    """Marks agents whose networks begin with `Task.encoder`, where there is one, and learn on from it."""
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from rlkit.resolve import joined, resolve
 from rlkit.running import RunResult
 
 HELP = """usage: rlkit train AGENT --env ENV [OPTIONS]
+       rlkit train AGENT --env ENV --encoder RUN [--freeze | --finetune] [OPTIONS]
        rlkit train --resume RUN [--total-steps N]
 
 AGENT is a registered name, path/to/file.py:ClassName or module:ClassName:
@@ -62,7 +63,7 @@ def run(arguments: list[str]) -> int:
         return _report(resume(options.resume, total_steps=options.total_steps))
     if not arguments or arguments[0].startswith("-"):
         return _help(arguments)
-    agent, *rest = arguments
+    agent, *rest = ["--no-finetune" if argument == "--freeze" else argument for argument in arguments]
     parsed = _parse(agent, gathered(rest, ("--wrap", "--env-args")))
     tuned = _tuned(_run_config(agent, parsed, parsed.seed), rest) if parsed.autotune else None
     code = 0
@@ -112,6 +113,8 @@ def _parse(agent: str, arguments: list[str]) -> Any:
     default = model(**resolved.options.model_dump(), agent=resolved.agent)
     parsed = tyro.cli(model, default=default, args=arguments, prog=f"rlkit train {agent}")
     own = {name: getattr(parsed.agent, name) for name in _given(arguments, config_class)}
+    if parsed.encoder is not None and "encoder" in own:
+        raise UsageError("--encoder brings a network of its own: leave out --agent.encoder")
     options = joined(config_class, resolved.agent.model_dump(), own)
     return parsed.model_copy(update={"agent": config_class.model_validate(options)})
 

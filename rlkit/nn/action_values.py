@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rlkit.nn import compiled_mlp
 from rlkit.nn.attention_encoder import AttentionDesign, AttentionEncoder
+from rlkit.nn.backbones import Backbone, own_copy
 from rlkit.nn.encoders import ConvolutionEncoder, ImageEncoder
 from rlkit.nn.flat import flat_gradient, flatten_parameters
 from rlkit.nn.mlp import MLP, Trace
@@ -143,6 +144,7 @@ class Design:
     outputs: int
     hidden: tuple[int, ...]
     image: ImageEncoder | None = None
+    backbone: Backbone | None = None  # a pretrained encoder of pictures, of which each network has a copy
     attention: AttentionDesign | None = None
     dueling: bool = False
     noisy_sigma: float | None = None
@@ -151,7 +153,7 @@ class Design:
     @property
     def is_perceptron(self) -> bool:
         """Whether one multilayer perceptron does."""
-        has_encoder = self.image is not None or self.attention is not None
+        has_encoder = self.image is not None or self.attention is not None or self.backbone is not None
         return not has_encoder and not self.dueling and self.noisy_sigma is None and not self.implicit
 
 
@@ -272,7 +274,7 @@ def to_action(values: Tensor, action: Tensor, *, like: Tensor) -> Tensor:
 
 
 def _encoder(design: Design, obs_shape: tuple[int, ...], generator: torch.Generator) -> tuple[nn.Module, int]:
-    if design.image is not None or design.attention is not None:
+    if design.image is not None or design.attention is not None or design.backbone is not None:
         encoder = _first_encoder(design, obs_shape, generator)
         if len(design.hidden) <= 1:
             return encoder, encoder.feature_size
@@ -285,7 +287,9 @@ def _encoder(design: Design, obs_shape: tuple[int, ...], generator: torch.Genera
 
 def _first_encoder(
     design: Design, obs_shape: tuple[int, ...], generator: torch.Generator
-) -> ConvolutionEncoder | AttentionEncoder:
+) -> ConvolutionEncoder | AttentionEncoder | Backbone:
+    if design.backbone is not None:
+        return own_copy(design.backbone)
     if design.attention is not None:
         return design.attention.encoder(generator)
     assert design.image is not None

@@ -14,6 +14,7 @@ weights orthogonal, here they are uniform; the features of "impala" are linear, 
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -201,6 +202,11 @@ def build_backbone(
     initialise_uniform(summary[:-1], generator, gain=RELU_GAIN)
     initialise_uniform(summary[-1], generator, gain=LINEAR_GAIN)
     return ConvolutionBackbone(shape, trunk, summary, any_size=False)
+
+
+def own_copy(backbone: Backbone) -> Backbone:
+    """A copy whose parameters are learned."""
+    return copy.deepcopy(backbone).requires_grad_(True).train()
 
 
 def map_shape_of(layers: nn.Module, shape: tuple[int, int, int]) -> tuple[int, int, int]:
