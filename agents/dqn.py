@@ -32,7 +32,7 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.dqn_parts import compiled_update, return_head, value_networks, value_replay
+from rlkit.agents.dqn_parts import auxiliary_of, compiled_update, return_head, value_networks, value_replay
 from rlkit.agents.observations import ObservationTensors
 from rlkit.agents.random import uniform_action
 from rlkit.agents.replayed_steps import replayed_steps
@@ -86,6 +86,7 @@ class DQN(TunesEncoder):
         self.optimizer = Adam(self.network.flat, config.learning_rate, eps=config.adam_epsilon)
         self._compiled = compiled_update(config, self.network, self.target_network, self.optimizer)
 
+        self.auxiliary = auxiliary_of(task, self.network, config.buffer_size)
         self.replay = value_replay(config, task)
         self._rng = seeding.generator(task.seed, "replay")
         self._env_steps = 0
@@ -178,24 +179,31 @@ class DQN(TunesEncoder):
     @torch.no_grad()
     def learn(self, batch: Batch) -> Metrics:
         """Exactly one update of the network; tells the replay how wrong it was."""
-        loss, error = self._learn_compiled(batch) if self._compiled else self._learn_by_torch(batch)
+        loss, error, others = self._learn_compiled(batch) if self._compiled else self._learn_by_torch(batch)
         if self.config.prioritized and batch.indices is not None and math.isfinite(loss):  # else the run stops anyway
             self.replay.update(batch.indices, error)
-        return {"train/loss": loss, "train/td_error": float(error.mean()), "train/epsilon": self.epsilon()}
+        return {"train/loss": loss, "train/td_error": float(error.mean()), "train/epsilon": self.epsilon(), **others}
 
-    def _learn_by_torch(self, batch: Batch) -> tuple[float, Floats]:
-        loss, gradient, error = self.loss_and_gradient(self.tensors(batch))
+    def _learn_by_torch(self, batch: Batch) -> tuple[float, Floats, Metrics]:
+        tensors = self.tensors(batch)
+        loss, gradient, error = self.loss_and_gradient(tensors)
+        others: Metrics = {}
+        if self.auxiliary is not None:
+            others = self.auxiliary.add_gradient_(gradient, tensors.obs, tensors.action, tensors.next_obs)
         if self.config.max_grad_norm is not None:
             clip_norm(gradient, self.config.max_grad_norm)
         self.optimizer.step(gradient)
-        return loss.item(), error.cpu().numpy()
+        if self.auxiliary is not None:
+            self.auxiliary.after_update()
+        return loss.item(), error.cpu().numpy(), others
 
-    def _learn_compiled(self, batch: Batch) -> tuple[float, Floats]:
+    def _learn_compiled(self, batch: Batch) -> tuple[float, Floats, Metrics]:
         assert self._compiled is not None
         obs, next_obs = self._prepare.array(batch.obs), self._prepare.array(batch.next_obs)
-        return self._compiled.update(
+        loss, error = self._compiled.update(
             obs, batch.action, batch.reward, next_obs, batch.discount, batch.next_action_mask, batch.weights
         )
+        return loss, error, {}
 
     @torch.no_grad()
     def loss_and_gradient(self, batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
@@ -292,6 +300,7 @@ class DQN(TunesEncoder):
             "optimizer": self.optimizer.state(),
             "replay": self.replay.stored(),
             "rng": self._rng.bit_generator.state,
+            "auxiliary": None if self.auxiliary is None else self.auxiliary.state(),
             "updates_due": self._updates_due,
             "target_updates_due": self._target_updates_due,
         }
@@ -302,4 +311,6 @@ class DQN(TunesEncoder):
         self.optimizer.load_state(state["optimizer"])
         self.replay.restore(state["replay"])
         self._rng.bit_generator.state = state["rng"]
+        if self.auxiliary is not None:
+            self.auxiliary.load_state(state["auxiliary"])
         self._updates_due, self._target_updates_due = state["updates_due"], state["target_updates_due"]

@@ -10,13 +10,14 @@ from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.observations import ObservationTensors
 from rlkit.agents.replayed_steps import require_no, sequence_replay
 from rlkit.data.replays import Replay, UniformReplay, make_replay
-from rlkit.errors import UsageError
-from rlkit.nn.action_values import ActionValues, Design, action_values
-from rlkit.nn.backbones import Backbone
+from rlkit.errors import UnsupportedTaskError, UsageError
+from rlkit.nn.action_values import ActionValues, ComposedValues, Design, action_values
+from rlkit.nn.backbones import Backbone, build_backbone
 from rlkit.nn.compiled_td import CompiledTD, compiled_td
 from rlkit.nn.optim import Adam
 from rlkit.nn.return_heads import CategoricalHead, QuantileHead, ReturnHead, ValueHead
 from rlkit.nn.values_on_core import ValuesOnCore
+from rlkit.perception.ssl.auxiliary import Auxiliary, AuxiliaryDesign
 from rlkit.types import Task
 
 
@@ -41,12 +42,15 @@ def value_networks(
     attention = attention_of(config, task.observation_space) if config.encoder == "attention" else None
     design = Design(
         actions=int(task.action_space.n), outputs=outputs, hidden=config.hidden, image=prepare.image,
-        backbone=task.encoder if isinstance(task.encoder, Backbone) else None,
+        backbone=backbone_of(task, prepare, weights),
         attention=attention if config.core == "none" else None, dueling=config.dueling,
         noisy_sigma=config.noisy_sigma if config.noisy else None, implicit=config.distribution == "implicit",
     )  # fmt: skip
-    if task.encoder is not None and (attention is not None or config.core != "none"):
-        raise UsageError("--encoder is where the network begins: leave out --agent.encoder attention and --agent.core")
+    if design.backbone is not None and (attention is not None or config.core != "none"):
+        raise UsageError(
+            "--encoder and --aux are for the pictures that a network begins with: leave out --agent.encoder attention "
+            "and --agent.core"
+        )
     if config.core != "none" and design.image is not None:
         raise UsageError("agent.core takes observations as vectors: with pictures choose agent.core none")
 
@@ -58,6 +62,30 @@ def value_networks(
         return ValuesOnCore(core_of(config, prepare.shape[0], weights, encoder), design, device, weights)
 
     return network(), network()
+
+
+def backbone_of(task: Task, prepare: ObservationTensors, weights: torch.Generator) -> Backbone | None:
+    """The encoder that networks begin with where it is given, or learns by an objective besides; else None.
+
+    Raises:
+        UnsupportedTaskError: there is an objective and no picture.
+    """
+    if isinstance(task.encoder, Backbone) or task.auxiliary is None:
+        return task.encoder if isinstance(task.encoder, Backbone) else None
+    if prepare.image is None:
+        raise UnsupportedTaskError(
+            f"--aux is for encoders of pictures, the observations are {task.observation_space}; leave it out, or give "
+            "pictures, such as by --wrap add-render-observation"
+        )
+    return build_backbone(prepare.image, prepare.shape, weights)
+
+
+def auxiliary_of(task: Task, network: ActionValues, replayed: int) -> Auxiliary | None:
+    """The objective besides, where there is one."""
+    if not isinstance(task.auxiliary, AuxiliaryDesign) or not isinstance(network, ComposedValues):
+        return None
+    assert network.backbone is not None
+    return Auxiliary(task.auxiliary, network.backbone, network.flat, task, replayed)
 
 
 def value_replay(config: DQNConfig, task: Task) -> Replay:

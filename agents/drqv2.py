@@ -26,7 +26,7 @@ from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors
 from rlkit.data.replay import Batch
 from rlkit.data.replays import make_store
 from rlkit.data.store import TransitionStore
-from rlkit.nn.backbones import Backbone, own_copy
+from rlkit.nn.backbones import Backbone, build_backbone, own_copy
 from rlkit.nn.encoders import image_shape, is_image, to_channels
 from rlkit.nn.flat import flat_gradient, flatten_parameters
 from rlkit.nn.optim import Adam
@@ -36,6 +36,7 @@ from rlkit.ops.augmentation import shifted_images
 from rlkit.ops.noise import gaussian_noise
 from rlkit.ops.schedules import scheduled_epsilon
 from rlkit.ops.value_learning import td_target
+from rlkit.perception.ssl.auxiliary import Auxiliary, AuxiliaryDesign
 from rlkit.spaces import continuous_control_reason
 from rlkit.types import Array, Carry, Floats, Metrics, Obs, State, Task, TunesEncoder
 
@@ -106,6 +107,8 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
         self.encoder: PixelEncoder | Backbone = PixelEncoder(image_shape(task.observation_space.shape), weights)
         if isinstance(task.encoder, Backbone):
             self.encoder = own_copy(task.encoder)
+        elif task.auxiliary is not None:
+            self.encoder = build_backbone("impala", task.observation_space.shape, weights)
         self.encoder.to(self.device)
         sizes = (self.encoder.feature_size, config.trunk, config.hidden, self.action_size)
         self.actor = PixelActor(*sizes, weights).to(self.device)
@@ -124,6 +127,9 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
             "target_critics": targets,
         }
         self.optimizers = {"actor": self.actor_optimizer, "critics": self.critics_optimizer}
+        self.auxiliary: Auxiliary | None = None
+        if isinstance(task.auxiliary, AuxiliaryDesign) and isinstance(self.encoder, Backbone):
+            self.auxiliary = Auxiliary(task.auxiliary, self.encoder, both, task, config.buffer_size)
 
     def new_replay(self, config: OffPolicyConfig, task: Task) -> TransitionStore:
         """An empty store of single frames where the task stacks them, else of whole pictures."""
@@ -166,7 +172,12 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
         tensors, rows = self.tensors(batch), len(batch.reward)
 
         critic_loss, gradient, encoded = self.critic_gradient(tensors, self.normal_noise(rows))
+        others: Metrics = {}
+        if self.auxiliary is not None:
+            others = self.auxiliary.add_gradient_(gradient, tensors.obs, tensors.action, tensors.next_obs)
         self.critics_optimizer.step(gradient)
+        if self.auxiliary is not None:
+            self.auxiliary.after_update()
 
         actor_loss, gradient = self.actor_gradient(encoded, self.normal_noise(rows))
         self.actor_optimizer.step(gradient)
@@ -176,6 +187,7 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
             "train/critic_loss": critic_loss.item(),
             "train/actor_loss": actor_loss.item(),
             "train/noise_sigma": self.sigma(),
+            **others,
         }
 
     def tensors(self, batch: Batch) -> Tensors:
@@ -224,3 +236,13 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
         """Restore what `policy_state` returned."""
         super().load_policy_state(state)
         self._env_steps = state["env_steps"]
+
+    def training_state(self) -> State:
+        """What every off-policy agent keeps, and the objective beside where there is one."""
+        return {**super().training_state(), "auxiliary": None if self.auxiliary is None else self.auxiliary.state()}
+
+    def load_training_state(self, state: State) -> None:
+        """Restore what `training_state` returned."""
+        super().load_training_state(state)
+        if self.auxiliary is not None:
+            self.auxiliary.load_state(state["auxiliary"])

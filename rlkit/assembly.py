@@ -74,6 +74,7 @@ def task_of(
         frame_stack=envs.frame_stack,
         compute_reward=goal_reward_of(envs),
         encoder=None if encoder is None else encoder.backbone,
+        auxiliary=None if options.aux is None else registry.auxiliary(options.aux, options.aux_weight),
     )
 
 

@@ -63,6 +63,10 @@ class RunOptions(Options):
     """run of `rlkit pretrain` whose encoder the agent sees through; frozen unless --finetune"""
     finetune: bool = False
     """learn on from --encoder instead of leaving it as it is (--freeze)"""
+    aux: str | None = None
+    """self-supervised objective that the encoder of pictures learns by besides: curl, byol, simsiam, simclr, …"""
+    aux_weight: float = Field(1.0, gt=0)
+    """how much the loss of --aux counts"""
     log_every: int | None = Field(None, ge=1)
     """steps between two logged points; by default about 200 points a run"""
     eval_every: int | None = Field(None, ge=0)

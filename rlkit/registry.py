@@ -165,6 +165,22 @@ def method_class(name: str) -> Method:
     return found
 
 
+AUXILIARIES: dict[str, dict[str, Any]] = {
+    "simclr": {},
+}
+"""Methods that serve beside an agent's own loss, with the options that fit pairs of successive pictures."""
+
+
+def auxiliary(name: str, weight: float) -> Any:
+    """The objective that `--aux` names, as agents take it. Raises UnknownNameError."""
+    from rlkit.perception.ssl.auxiliary import AuxiliaryDesign
+
+    if name not in AUXILIARIES:
+        raise UnknownNameError("auxiliary objective", name, AUXILIARIES)
+    method = method_class(name)
+    return AuxiliaryDesign(method, method.Config(**AUXILIARIES[name]), weight)
+
+
 def agent_class(name: str) -> type[Any]:
     """The class behind a registered name, `path/to/file.py:ClassName` or `module:ClassName`.
 
@@ -238,10 +254,10 @@ def require_support(name: str, agent: type[Any], task: Any) -> None:
     Raises:
         UnsupportedTaskError: with the reason.
     """
-    if task.encoder is not None and not issubclass(agent, TunesEncoder):
+    if (task.encoder is not None or task.auxiliary is not None) and not issubclass(agent, TunesEncoder):
         able = ", ".join(name for name in AGENTS if issubclass(agent_class(name), TunesEncoder))
         raise UnsupportedTaskError(
-            f"{name} cannot learn on from an encoder (--finetune): leave it frozen, or take another agent\n"
+            f"{name} has no encoder of its own for --finetune and --aux: leave it frozen, or take another agent\n"
             f"agents that can: {able}"
         )
     if "supports" not in dir(agent):  # a class of the user's own may leave it out

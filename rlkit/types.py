@@ -42,7 +42,8 @@ class Task:
     need not claim memory for replay. `model` is there where the environment tells its transitions, `dynamics` where the
     compiled engine can step it; `load_actor` loads the policy of a run folder, for agents that follow or evaluate it;
     `compute_reward` is there where observations hold goals; `encoder`, a `rlkit.nn.backbones.Backbone`, where an agent
-    that is marked by `TunesEncoder` is to learn on from it.
+    that is marked by `TunesEncoder` is to learn on from it; `auxiliary`, a `rlkit.perception.ssl.auxiliary` design,
+    where the encoder of such an agent learns by an objective besides.
     """
 
     observation_space: gymnasium.Space[Any]
@@ -56,6 +57,7 @@ class Task:
     load_actor: Callable[[str], Actor] | None = None
     frame_stack: int = 1
     encoder: object | None = None
+    auxiliary: object | None = None
     compute_reward: GoalReward | None = None
 
 
@@ -205,7 +207,7 @@ class RewardAware(Protocol):
 
 
 class TunesEncoder:
-    """Marks agents whose networks begin with `Task.encoder`, where there is one, and learn on from it."""
+    """Marks agents whose networks begin with `Task.encoder`, where there is one, and take `Task.auxiliary`."""
 
 
 @runtime_checkable

@@ -223,6 +223,12 @@ class ComposedValues(nn.Module):
         with torch.no_grad():
             return cast(Tensor, self._encoder(obs))
 
+    @property
+    def backbone(self) -> Backbone | None:
+        """The encoder of pictures, where it is one of pretraining."""
+        found = [module for module in self.modules() if isinstance(module, Backbone)]
+        return found[0] if found else None
+
     def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
         """Of an encoder by attention."""
         encoders = [module for module in self.modules() if isinstance(module, AttentionEncoder)]
