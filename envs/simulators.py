@@ -13,9 +13,9 @@ from rlkit.types import Array, State
 
 def capture_simulator(layer: Env) -> State:
     """The simulator's state under its name; empty where there is none."""
-    if _is(layer, "gymnasium.envs.mujoco.mujoco_env", "MujocoEnv"):
+    if is_of_class(layer, "gymnasium.envs.mujoco.mujoco_env", "MujocoEnv"):
         return {"mujoco": _capture_mujoco(layer)}
-    if _is(layer, "ale_py.env", "AtariEnv"):
+    if is_of_class(layer, "ale_py.env", "AtariEnv"):
         return {"atari": _capture_atari(layer)}
     return {}
 
@@ -28,7 +28,7 @@ def restore_simulator(layer: Env, tree: State) -> None:
         _restore_atari(layer, tree["atari"])
 
 
-def _is(layer: Env, module_name: str, class_name: str) -> bool:
+def is_of_class(layer: Env, module_name: str, class_name: str) -> bool:
     """Whether it is an environment of this class, which nobody imports for the question's sake."""
     module = sys.modules.get(module_name)
     return module is not None and isinstance(layer, vars(module)[class_name])

@@ -39,6 +39,11 @@ WRAPPERS: dict[str, WrapperEntry] = {
     "encode-observation": WrapperEntry(
         "rlkit.run_encoder:encode_observation", "env", "the features of a trained run's encoder, frozen"
     ),
+    "simulator-state": WrapperEntry(
+        "rlkit.envs.simulator_state:SimulatorState",
+        "env",
+        "tell what the simulator knows in info, as labels for probes",
+    ),
     "frame-stack": WrapperEntry(f"{_OURS}:FrameStack", "env", "stack the last n observations; stored once in replay"),
     "normalize-observation": WrapperEntry(
         f"{_NORMALIZE}:NormalizeObservation", "vector", "running mean 0, variance 1; frozen in evaluation"

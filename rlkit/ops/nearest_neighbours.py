@@ -5,6 +5,7 @@ B queries with k neighbours each.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -14,7 +15,7 @@ def vote_weights(similarity: Tensor, temperature: float) -> Tensor:
     >>> vote_weights(torch.tensor([[1.0, 1.0]]), 0.07).tolist()
     [[1.0, 1.0]]
     """
-    return ((similarity - similarity.amax(dim=1, keepdim=True)) / temperature).exp()
+    return torch.exp((similarity - similarity.amax(dim=1, keepdim=True)) / temperature)
 
 
 def class_votes(weight: Tensor, classes: Tensor, num_classes: int) -> Tensor:
