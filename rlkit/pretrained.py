@@ -13,6 +13,7 @@ from rlkit import registry
 from rlkit.config import ConfigTree, problems_of
 from rlkit.data.space_json import space_from_json
 from rlkit.errors import CheckpointError, ConfigError, UnsupportedTaskError
+from rlkit.nn.backbones import Backbone
 from rlkit.nn.encoders import to_channels
 from rlkit.perception.ssl.objective import MethodConfig, new_encoder
 from rlkit.runs import RunFolder, open_run
@@ -22,35 +23,19 @@ ROWS_AT_ONCE = 512
 """Pictures that go through an encoder together, so that features of a large recording fit into memory."""
 
 
-class PretrainedEncoder:
-    """The encoder of a pretraining run at its latest checkpoint, frozen.
+class FrozenBackbone:
+    """A network that turns pictures of a space into features and is not learned.
 
     Args:
-        run: its folder, or a copy of its encoder that another run keeps.
+        backbone: the network, which is put into evaluation mode.
+        space: of one picture.
         device: where it computes.
-
-    Attributes:
-        backbone: the network.
-        step: updates that it learned.
-
-    Raises:
-        CheckpointError: the run has no checkpoint, or it fits no such network.
     """
 
-    def __init__(self, run: str | Path, device: str = "cpu") -> None:
-        folder = open_run(Path(run))
-        stored = folder.checkpoints.load(policy_only=True)
-        self.step, self._device = stored.step, torch.device(device)
-        self._space = space_from_json(folder.meta()["observation_space"])
-        self.backbone = new_encoder(_method_config(folder), self._space, seed=0)
-        try:
-            self.backbone.load_state_dict(stored.policy["encoder"])
-        except (RuntimeError, KeyError) as error:
-            raise CheckpointError(
-                f"the weights in {stored.path} do not fit the encoder that config.yaml describes: {error}"
-            ) from error
-        self.backbone.to(self._device).eval().requires_grad_(False)
-        self.feature_size = self.backbone.feature_size
+    def __init__(self, backbone: Backbone, space: gym.Space[Any], device: str = "cpu") -> None:
+        self._space, self._device = space, torch.device(device)
+        self.backbone = backbone.to(self._device).eval().requires_grad_(False)
+        self.feature_size = backbone.feature_size
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -79,12 +64,43 @@ class PretrainedEncoder:
         return features
 
 
+class PretrainedEncoder(FrozenBackbone):
+    """The encoder of a pretraining run at its latest checkpoint, frozen.
+
+    Args:
+        run: its folder, or a copy of its encoder that another run keeps.
+        device: where it computes.
+
+    Attributes:
+        backbone: the network.
+        step: updates that it learned.
+
+    Raises:
+        CheckpointError: the run has no checkpoint, or it fits no such network.
+    """
+
+    def __init__(self, run: str | Path, device: str = "cpu") -> None:
+        folder = open_run(Path(run))
+        stored = folder.checkpoints.load(policy_only=True)
+        space = space_from_json(folder.meta()["observation_space"])
+        backbone = new_encoder(method_config(folder), space, seed=0)
+        try:
+            backbone.load_state_dict(stored.policy["encoder"])
+        except (RuntimeError, KeyError) as error:
+            raise CheckpointError(
+                f"the weights in {stored.path} do not fit the encoder that config.yaml describes: {error}"
+            ) from error
+        super().__init__(backbone, space, device)
+        self.step = stored.step
+
+
 def load_encoder(run: str | Path, device: str = "cpu") -> PretrainedEncoder:
     """The encoder of a run of `rlkit.pretrain`, frozen: `.features(pictures)` gives [B, D] of uint8 [B, *O]."""
     return PretrainedEncoder(run, device)
 
 
-def _method_config(folder: RunFolder) -> MethodConfig:
+def method_config(folder: RunFolder) -> MethodConfig:
+    """The options of the method of a pretraining run. Raises ConfigError where they are none."""
     tree = folder.config_tree()
     method = dict(tree.data["method"])
     config_class: type[MethodConfig] = registry.method_class(str(method.pop("name", None))).Config

@@ -35,3 +35,6 @@ class Square(gym.Env[Any, Any]):
 
     def info(self) -> dict[str, Any]:
         return {"row": int(self.place[0]), "column": int(self.place[1])}
+
+    def simulator_state(self) -> dict[str, int]:
+        return {"agent/row": int(self.place[0]), "agent/column": int(self.place[1])}

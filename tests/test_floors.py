@@ -61,6 +61,7 @@ ROWS = {
         "rlkit.frames",
         "rlkit.pretrained",
         "rlkit.pretraining",
+        "rlkit.probing",
         "rlkit.representation",
         "rlkit.running",
         "rlkit.policy",

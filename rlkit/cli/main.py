@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": ("rlkit.cli.evaluate", "returns of a run's policy, with intervals"),
     "inspect": ("rlkit.cli.inspect", "what a run, checkpoint or dataset holds, and whether it verifies"),
     "pretrain": ("rlkit.cli.pretrain", "pretrain an encoder on pictures without rewards"),
+    "probe": ("rlkit.cli.probe", "what an encoder's features tell of the simulator's state"),
     "plot": ("rlkit.cli.plot", "learning curves as a picture"),
     "export-dataset": ("rlkit.cli.export_dataset", "episodes of a run's policy as a dataset to learn from"),
     "check-env": ("rlkit.cli.check_env", "what is wrong with an environment, and which agents can serve it"),
