@@ -35,6 +35,7 @@ from rlkit.loop import Hook, Session, fit
 from rlkit.nn.encoders import is_image
 from rlkit.perception.ssl.learner import EncoderLearner
 from rlkit.perception.ssl.objective import MethodConfig, PretrainTask, new_encoder
+from rlkit.projector import SHOWN, write_views
 from rlkit.representation import Representation
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
 from rlkit.types import State, Task
@@ -296,7 +297,8 @@ class _Pretraining:
         seed = seeding.integer_seed(options.seed, "clips")
         self.sampler = ClipSampler(recording, objective.clip_length, config.method.batch_size, seed)
         self.representation = Representation(
-            options.eval_every or 0, self.learner.features, recording, objective.uninformed_loss, options.seed
+            options.eval_every or 0, self.learner.features, recording, objective.uninformed_loss, options.seed,
+            folder.path,
         )  # fmt: skip
         self.checkpoints = Checkpoints(options.checkpoint_every or 1, folder.checkpoints, self._state)
         hooks: list[Hook] = [
@@ -323,6 +325,7 @@ class _Pretraining:
                     if checkpoint is not None:
                         self._load(checkpoint)
                     session.start()
+                    self._show_views(session)
                     fit(self.learner, self.sampler, session)
                     self.checkpoints.save_if_new(session)
                 status = session.stop_reason or "done"
@@ -335,6 +338,18 @@ class _Pretraining:
                     {"steps": result.updates, "seconds": round(result.seconds, 3), "status": status, **result.evaluated}
                 )
         return result
+
+    def _show_views(self, session: Session) -> None:
+        """Put some pictures and views of them into TensorBoard, as a run begins."""
+        if session.step:
+            return
+        pictures = self.representation.pictures[:SHOWN]
+        views = self.learner.objective.shown_views(pictures.to(self.learner.device))
+        if views:
+            try:
+                write_views(self.folder.path, "views", 0, [pictures.numpy(), *(view.cpu().numpy() for view in views)])
+            except OSError as error:
+                _LOG.warning("cannot write the picture of views (%s)", error.strerror)
 
     def _state(self) -> tuple[State, State]:
         training = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from rlkit.loop import Session
 from rlkit.nn.encoders import to_channels
 from rlkit.ops.collapse import effective_rank, feature_spread
 from rlkit.ops.nearest_neighbours import class_votes, vote_weights
+from rlkit.projector import write_projector
 from rlkit.types import Array, State
 
 _LOG = logging.getLogger(__name__)
@@ -40,20 +42,22 @@ class Representation:
         recording: pictures, some of which are looked at, with their labels.
         uninformed_loss: loss of an encoder that tells nothing, where it is known.
         seed: of the choice of pictures.
+        folder: of the run.
     """
 
     name = "representation"
 
     def __init__(
         self, every: int, features: Callable[[Tensor], Tensor], recording: Recording, uninformed_loss: float | None,
-        seed: int,
+        seed: int, folder: Path,
     ) -> None:  # fmt: skip
-        self.every = every
+        self.every, self._folder = every, folder
         self._features, self._uninformed_loss = features, uninformed_loss
         known = np.flatnonzero(recording.labels.get("is_labelled", np.ones(len(recording), np.bool_)))
         kept = np.sort(seeding.generator(seed, "representation").permutation(known)[:KEPT])
-        self._pictures = to_channels(torch.from_numpy(recording.observations[kept]))
+        self.pictures = to_channels(torch.from_numpy(recording.observations[kept]))
         labels = {name: values[kept] for name, values in recording.labels.items() if name != "is_labelled"}
+        self._labels = {name: values for name, values in labels.items() if values.ndim == 1}
         self._classes = {name: _numbered(values) for name, values in labels.items() if _is_class(values)}
         self._told: set[str] = set()
         self.last: Mapping[str, float] = {}
@@ -66,7 +70,7 @@ class Representation:
         loss = session.metrics.mean("train/loss")
         if not session.crossed(self.every):
             return
-        features = self._features(self._pictures)
+        features = self._features(self.pictures)
         found = {
             "eval/feature_spread": float(feature_spread(features)),
             "eval/effective_rank": float(effective_rank(features)),
@@ -97,7 +101,14 @@ class Representation:
         return f"collapse? {what[sign]}. " + REMEDY
 
     def stop(self, session: Session) -> None:
-        """Nothing to finish."""
+        """Leave the pictures and their features to TensorBoard's projector."""
+        if not self.every:
+            return
+        try:
+            pictures = self.pictures.numpy()
+            write_projector(self._folder, self._features(self.pictures).cpu().numpy(), pictures, self._labels)
+        except OSError as error:
+            _LOG.warning("cannot write the projector's files (%s)", error.strerror)
 
     def state(self) -> State:
         """What was told, and the last look."""

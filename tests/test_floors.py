@@ -45,6 +45,7 @@ ROWS = {
         "rlkit.loop",
         "rlkit.evaluation",
         "rlkit.recording",
+        "rlkit.projector",
         "rlkit.hooks",
         "rlkit.finite",
         "rlkit.logs",

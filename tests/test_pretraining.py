@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlkit
 from rlkit.checkpoint import load_checkpoint
@@ -58,6 +61,23 @@ def test_a_run_logs_losses_and_what_features_of_pictures_kept_aside_are_like(run
     result = json.loads((run / "result.json").read_text())
     assert result["status"] == "done"
     assert result["eval/effective_rank"] == looks[-1]["eval/effective_rank"]
+
+
+def test_a_run_leaves_views_and_the_projectors_files_to_tensorboard(run: Path) -> None:
+    events = EventAccumulator(str(run), size_guidance={"images": 0})
+    events.Reload()
+    sheet = Image.open(io.BytesIO(events.Images("views")[0].encoded_image_string))
+    assert sheet.size == (3 * 17, 8 * 17)  # a picture and its two views, eight rows, a line between
+    first = np.asarray(sheet)[:16, :16]
+    assert set(np.unique(first)) == {20, 230}
+    config = (run / "projector_config.pbtxt").read_text()
+    features = np.loadtxt(run / "projector" / "features.tsv")
+    labels = (run / "projector" / "labels.tsv").read_text().splitlines()
+    assert 'tensor_path: "projector/features.tsv"' in config
+    assert features.shape == (len(labels) - 1, 16)
+    assert labels[0].split("\t") == ["picture", "column", "row"]
+    with Image.open(run / "projector" / "pictures.png") as sprite:
+        assert sprite.size[0] == 48 * np.ceil(np.sqrt(len(features)))
 
 
 def test_an_extended_run_is_what_one_that_went_on_would_be(run: Path, tmp_path: Path) -> None:

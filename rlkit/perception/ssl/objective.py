@@ -150,6 +150,10 @@ class Objective(nn.Module, ABC):
     def after_update(self, progress: float) -> None:  # most have nothing to do
         """Move what no gradient moves; `progress` is the part of the run that is done, 0 … 1."""
 
+    def shown_views(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """Views [B, C, h, w] of uint8 pictures [B, C, H, W] as a loss may see them, to be looked at; else empty."""
+        return ()
+
     @property
     def uninformed_loss(self) -> float | None:
         """The loss of an encoder that tells nothing of its pictures; None where no number is known."""

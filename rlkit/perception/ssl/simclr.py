@@ -69,6 +69,10 @@ class SimCLR(Objective):
         candidates = gathered(z.transpose(0, 1)).transpose(0, 1)
         return nt_xent(z, self.config.temperature, candidates, rank_and_ranks()[0] * z.shape[1]), {}
 
+    def shown_views(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """See `Objective`."""
+        return self.views.of(pictures, torch.Generator().manual_seed(0))
+
     @property
     def uninformed_loss(self) -> float:
         """ln(2N - 1) of N pictures."""
