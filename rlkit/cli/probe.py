@@ -16,9 +16,10 @@ def run(arguments: list[str]) -> int:
     """Print a row for each kind of score and a column for the encoder and each control."""
     from rlkit.probing import ProbeOptions, judge
 
+    positional: Any = Annotated[Path, tyro.conf.Positional]
+    as_json: Any = Annotated[bool, tyro.conf.arg(name="json")]
     model: Any = create_model(
-        "ProbeOptions", __base__=ProbeOptions,
-        run=(Annotated[Path, tyro.conf.Positional], ...), as_json=(Annotated[bool, tyro.conf.arg(name="json")], False),
+        "ProbeOptions", __base__=ProbeOptions, run=(positional, ...), as_json=(as_json, False)
     )  # fmt: skip
     options = tyro.cli(
         model, args=gathered(arguments, ("--wrap", "--env-args")), prog="rlkit probe",
