@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +35,7 @@ from rlkit.frames import FrameSource, observation_space_of, record_frames
 from rlkit.hooks import INTERRUPTS, Checkpoints, Log, ProgressLine, StopConditions, stop_on_signals
 from rlkit.loop import Hook, Session, fit
 from rlkit.nn.encoders import is_image
+from rlkit.nn.ranks import joined_ranks, rank_and_ranks, wait_for_all
 from rlkit.perception.ssl.learner import EncoderLearner
 from rlkit.perception.ssl.objective import MethodConfig, PretrainTask, new_encoder
 from rlkit.projector import SHOWN, write_views
@@ -164,7 +167,10 @@ def config_of(tree: ConfigTree) -> PretrainConfig:
 
 
 def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None) -> PretrainResult:
-    """Record or read the pictures, and begin the run."""
+    """Record or read the pictures, and begin the run.
+
+    Started by `torchrun`, the first process does this alone, and all of them learn; after a restart they go on.
+    """
     options = config.options.with_cadence()
     config = PretrainConfig(config.method_name, config.method, options)
     if (options.env is None) == (options.data is None):
@@ -172,13 +178,28 @@ def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None)
             "what are the pictures? Give either --env, to record them, or --data with a dataset of episodes, a folder "
             "of pictures or an npz file"
         )
-    source = options.env or Path(str(options.data)).stem
+    with joined_ranks(device_of(options.device)):
+        rank, ranks = rank_and_ranks()
+        if ranks > 1 and (run_dir is None or options.max_seconds is not None):
+            raise UsageError("several processes need the same --run-dir, and cannot stop by --max-seconds")
+        if ranks > 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+            return _go_on(RunFolder(Path(str(run_dir))), None)
+        if rank == 0:
+            folder = _new_run(config, run_dir)
+        wait_for_all()
+        return _go_on(folder if rank == 0 else RunFolder(Path(str(run_dir))), None)
+
+
+def _new_run(config: PretrainConfig, run_dir: str | Path | None) -> RunFolder:
+    options = config.options
     if options.env is not None:  # told before anything is recorded
         _require_pictures(observation_space_of(_source(options)), config)
+    source = options.env or Path(str(options.data)).stem
     folder = create_run(None if run_dir is None else Path(run_dir), config.method_name, source, options.seed)
     with folder.locked():
         folder.write_config(config)
-        return _begin(config, folder)
+        _prepare(config, folder)
+    return folder
 
 
 def resume_pretraining(run: str | Path, updates: int | None = None) -> PretrainResult:
@@ -189,17 +210,27 @@ def resume_pretraining(run: str | Path, updates: int | None = None) -> PretrainR
         CheckpointError: none of its checkpoints can be loaded.
     """
     folder = open_run(Path(run))
+    with joined_ranks(device_of(stored_pretraining(folder).options.device)):
+        return _go_on(folder, updates)
+
+
+def _go_on(folder: RunFolder, updates: int | None) -> PretrainResult:
+    """Learn from where the run is; every rank does."""
     config = stored_pretraining(folder)
-    with folder.locked():
-        if not folder.checkpoints.candidates():  # it ended while it recorded
-            return _begin(config, folder)
-        meta, checkpoint = folder.meta(), folder.checkpoints.load()
+    is_first = rank_and_ranks()[0] == 0
+    with folder.locked() if is_first else nullcontext():
+        if is_first and not folder.has_meta:  # it ended while it recorded
+            _prepare(config, folder)
+        wait_for_all()
+        meta = folder.meta()
+        checkpoint = folder.checkpoints.load() if folder.checkpoints.candidates() else None
         if updates is not None:
-            if checkpoint.step > updates:
+            if checkpoint is not None and checkpoint.step > updates:
                 raise UsageError(f"the run has made {checkpoint.step} updates already, more than {updates}")
             options = config.options.model_copy(update={"updates": updates})
             config = PretrainConfig(config.method_name, config.method, options)
-            folder.write_config(config)
+            if is_first:
+                folder.write_config(config)
         recording = _stored_recording(config, folder)
         if (digest := _digest(recording)) != meta["digest"]:
             raise UsageError(
@@ -216,7 +247,8 @@ def stored_pretraining(folder: RunFolder) -> PretrainConfig:
     return config_of(folder.config_tree())
 
 
-def _begin(config: PretrainConfig, folder: RunFolder) -> PretrainResult:
+def _prepare(config: PretrainConfig, folder: RunFolder) -> None:
+    """Record pictures where there is an environment, and write down what the run begins with."""
     options = config.options
     if options.env is not None:
         shutil.rmtree(folder.path / FRAMES, ignore_errors=True)  # of a run that ended while it recorded
@@ -237,7 +269,6 @@ def _begin(config: PretrainConfig, folder: RunFolder) -> PretrainResult:
     folder.write_meta(meta)
     _LOG.info("run folder %s", folder.path)
     _LOG.info("%s pictures of shape %s", f"{len(recording):,}", space.shape)
-    return _Pretraining(config, folder, recording, meta).execute(None)
 
 
 def _stored_recording(config: PretrainConfig, folder: RunFolder) -> Recording:
@@ -295,7 +326,10 @@ class _Pretraining:
         self.learner = EncoderLearner(registry.method_class(config.method_name), config.method, task)
         objective = self.learner.objective
         seed = seeding.integer_seed(options.seed, "clips")
-        self.sampler = ClipSampler(recording, objective.clip_length, config.method.batch_size, seed)
+        rank, ranks = rank_and_ranks()
+        self.sampler = ClipSampler(
+            recording, objective.clip_length, config.method.batch_size, seed, rank=rank, ranks=ranks
+        )  # fmt: skip
         self.representation = Representation(
             options.eval_every or 0, self.learner.features, recording, objective.uninformed_loss, options.seed,
             folder.path,
@@ -308,35 +342,41 @@ class _Pretraining:
             self.checkpoints,
             ProgressLine(f"{config.method_name} on {options.env or options.data}", None),
         ]
+        self._is_first, self._is_alone = rank == 0, ranks == 1  # all ranks have the same state: one keeps it
         self.session = Session(
-            Task(space, spaces.Discrete(1), seed=options.seed), options.updates, hooks,
+            Task(space, spaces.Discrete(1), seed=options.seed), options.updates, hooks if self._is_first else [],
             seeding.generator(options.seed, "session"), unit="update", advice=_ADVICE,
         )  # fmt: skip
 
     def execute(self, checkpoint: Checkpoint | None) -> PretrainResult:
         """Learn to the end or to the next interrupt; close everything whatever happens."""
         session = self.session
-        self.folder.forget_result()
+        if self._is_first:
+            self.folder.forget_result()
         status = "failed"
         with limited_threads(self.options.threads):
             seeding.seed_global_generators(self.options.seed)
             try:
-                with stop_on_signals(session):
+                with stop_on_signals(session) if self._is_alone else nullcontext():  # ranks stop together or not at all
                     if checkpoint is not None:
                         self._load(checkpoint)
                     session.start()
-                    self._show_views(session)
+                    if self._is_first:
+                        self._show_views(session)
                     fit(self.learner, self.sampler, session)
-                    self.checkpoints.save_if_new(session)
+                    if self._is_first:
+                        self.checkpoints.save_if_new(session)
                 status = session.stop_reason or "done"
             finally:
                 session.stop()
                 result = PretrainResult(
                     self.folder.path, session.step, session.seconds, status, self.representation.last
                 )  # fmt: skip
-                self.folder.write_result(
-                    {"steps": result.updates, "seconds": round(result.seconds, 3), "status": status, **result.evaluated}
-                )
+                if self._is_first:
+                    seconds = round(result.seconds, 3)
+                    self.folder.write_result(
+                        {"steps": result.updates, "seconds": seconds, "status": status, **result.evaluated}
+                    )
         return result
 
     def _show_views(self, session: Session) -> None:

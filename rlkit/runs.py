@@ -57,6 +57,11 @@ class RunFolder:
         """Write `config.yaml`."""
         _write(self.path / "config.yaml", config.to_yaml())
 
+    @property
+    def has_meta(self) -> bool:
+        """Whether `meta.json` is there: the run has begun."""
+        return (self.path / "meta.json").exists()
+
     def meta(self) -> dict[str, Any]:
         """`meta.json`. Raises UsageError where it is missing or damaged."""
         return self._read_json("meta.json")

@@ -6,12 +6,15 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -176,3 +179,47 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, crash_at: str) -> None:
     ]
     for name, value in weights[0].policy["encoder"].items():
         assert (value == weights[1].policy["encoder"][name]).all(), name
+
+
+def torchrun(*arguments: str) -> subprocess.Popen[bytes]:
+    """Two processes that pretrain together, restarted together where one dies."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # without it a restart may meet the keys of the processes before (pytorch issue 135712)
+    variables = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+    launcher = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3", "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1",
+    ]  # fmt: skip
+    command = [*launcher, "-m", "rlkit", "pretrain", *arguments]
+    return subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    _, errors = process.communicate(timeout=170)
+    assert process.returncode == 0, errors.decode()[-2000:]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_curve_of_one(tmp_path: Path, run: Path) -> None:
+    common = ["simclr", "--data", str(run / "frames"), "--updates", "8", "--log-every", "1", *FLAGS]
+    assert main(["pretrain", *common, "--run-dir", str(tmp_path / "one")]) == 0
+    finish(torchrun(*common, "--run-dir", str(tmp_path / "two")))
+    one, two = (np.array([point["train/loss"] for point in metrics(tmp_path / name)]) for name in ("one", "two"))
+    np.testing.assert_allclose(two, one, rtol=1e-3)
+    np.testing.assert_allclose(two[:3], one[:3], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_process_comes_back_and_the_run_ends_as_if_it_had_lived(tmp_path: Path, run: Path) -> None:
+    common = ["simclr", "--data", str(run / "frames"), "--updates", "60", "--log-every", "1", "--eval-every", "0"]
+    common += ["--checkpoint-every", "5", *FLAGS]
+    finish(torchrun(*common, "--run-dir", str(tmp_path / "whole")))
+    process = torchrun(*common, "--run-dir", str(tmp_path / "killed"))
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed" / "checkpoints").glob("step-00000001*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    psutil.Process(process.pid).children()[1].kill()
+    finish(process)
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ def _help(asked: bool) -> int:
 
 
 def _report(result: Any) -> int:
-    """The last lines of a run: what came of it, and what to do next."""
+    """The last lines of a run: what came of it, and what to do next; of several processes one tells."""
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     run_dir = shlex.quote(str(result.run_dir))
     facts = ", ".join(
         f"{name.partition('/')[2].replace('_', ' ')} {value:.3g}" for name, value in result.evaluated.items()

@@ -6,10 +6,35 @@ Without `torch.distributed` there is one rank, and all of this does nothing.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
+
+
+@contextmanager
+def joined_ranks(device: str) -> Iterator[None]:
+    """Join the processes that `torchrun` started for this one; alone where it started none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Go on when every rank has come here."""
+    if rank_and_ranks()[1] > 1:
+        dist.barrier()
 
 
 def rank_and_ranks() -> tuple[int, int]:
