@@ -152,6 +152,7 @@ class MethodEntry:
 _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
+    "cpc": MethodEntry(f"{_SSL}.cpc:CPC", "features of the next steps among those of a batch, from a memory"),
     "atc": MethodEntry(f"{_SSL}.temporal_contrast:TemporalContrast", "what is seen some steps later in an episode"),
     "curl": MethodEntry(f"{_SSL}.curl:CURL", "the other view of a picture, by a bilinear product"),
     "spr": MethodEntry(f"{_SSL}.spr:SPR", "one's own features of the next steps, given the actions"),
