@@ -153,6 +153,7 @@ _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
     "cpc": MethodEntry(f"{_SSL}.cpc:CPC", "features of the next steps among those of a batch, from a memory"),
+    "dim": MethodEntry(f"{_SSL}.deep_infomax:DeepInfoMax", "features of a picture that its places tell, and a prior"),
     "atc": MethodEntry(f"{_SSL}.temporal_contrast:TemporalContrast", "what is seen some steps later in an episode"),
     "curl": MethodEntry(f"{_SSL}.curl:CURL", "the other view of a picture, by a bilinear product"),
     "spr": MethodEntry(f"{_SSL}.spr:SPR", "one's own features of the next steps, given the actions"),
