@@ -153,6 +153,12 @@ class MethodEntry:
 _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
+    "cpc": MethodEntry(f"{_SSL}.cpc:CPC", "features of the next steps among those of a batch, from a memory"),
+    "dim": MethodEntry(f"{_SSL}.deep_infomax:DeepInfoMax", "features of a picture that its places tell, and a prior"),
+    "st-dim": MethodEntry(f"{_SSL}.st_dim:STDIM", "what a place shows one step later among what it shows in others"),
+    "atc": MethodEntry(f"{_SSL}.temporal_contrast:TemporalContrast", "what is seen some steps later in an episode"),
+    "curl": MethodEntry(f"{_SSL}.curl:CURL", "the other view of a picture, by a bilinear product"),
+    "spr": MethodEntry(f"{_SSL}.spr:SPR", "one's own features of the next steps, given the actions"),
 }
 
 

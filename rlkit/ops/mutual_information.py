@@ -88,27 +88,28 @@ def information_bound(loss: Tensor, candidates: int) -> Tensor:
     return math.log(candidates) - loss
 
 
-def global_local_loss(mapped: Tensor, parts: Tensor) -> Tensor:
+def global_local_loss(mapped: Tensor, parts: Tensor, offset: int = 0) -> Tensor:
     """ST-DIM's global-local InfoNCE, a scalar, of g_l = φ(x_t)ᵀ W_g φ_l(x_t+1) (Anand et al. 2019, section 3).
 
     `mapped` [B, E] is W_gᵀ φ(x_t), `parts` [B, L, E] the features of the places one step later. The candidates of a row
     are the same place in all B next observations; pairs across the end of an episode are the caller's to leave out.
+    A data-parallel caller passes the `parts` [N, L, E] of all ranks, and as `offset` how many come before its own.
     """
-    return _diagonal_loss(torch.einsum("be,cle->lbc", mapped, parts))
+    return _positives_loss(torch.einsum("be,cle->lbc", mapped, parts), offset)
 
 
-def local_local_loss(mapped: Tensor, parts: Tensor) -> Tensor:
+def local_local_loss(mapped: Tensor, parts: Tensor, offset: int = 0) -> Tensor:
     """ST-DIM's local-local InfoNCE, a scalar, of f_l = φ_l(x_t)ᵀ W_l φ_l(x_t+1) (Anand et al. 2019, section 3).
 
-    `mapped` [B, L, E] is W_lᵀ φ_l(x_t), `parts` [B, L, E] the features of the same places one step later; candidates as
-    of `global_local_loss`.
+    `mapped` [B, L, E] is W_lᵀ φ_l(x_t), `parts` [B, L, E] the features of the same places one step later; candidates
+    and `offset` as of `global_local_loss`.
     """
-    return _diagonal_loss(torch.einsum("ble,cle->lbc", mapped, parts))
+    return _positives_loss(torch.einsum("ble,cle->lbc", mapped, parts), offset)
 
 
-def _diagonal_loss(logits: Tensor) -> Tensor:
-    """Mean InfoNCE of [L, B, B], whose row b has its positive in column b."""
-    return info_nce(logits, own_columns(logits[0]).expand(logits.shape[:2])).mean()
+def _positives_loss(logits: Tensor, offset: int) -> Tensor:
+    """Mean InfoNCE of [L, B, N], whose row b has its positive in column `offset` + b."""
+    return info_nce(logits, own_columns(logits[0], offset).expand(logits.shape[:2])).mean()
 
 
 def _pairs(scores: Tensor) -> tuple[Tensor, Tensor]:

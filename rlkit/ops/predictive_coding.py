@@ -25,22 +25,24 @@ def same_episode(starts: Tensor, steps: int) -> Tensor:
 
 
 def prediction_logits(
-    prediction: Tensor, z: Tensor, steps: int, *, present: Tensor | None = None, across_time: bool = False
-) -> tuple[Tensor, Tensor]:
+    prediction: Tensor, z: Tensor, steps: int, *, present: Tensor | None = None, across_time: bool = False,
+    offset: int = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """z_jᵀ W_k c_t for all candidates z_j, [B, T - k, N], and the column of z_t+k, int64 [B, T - k] (equation 3).
 
     Args:
         prediction: W_k c_t, [B, T, D]; the last k steps have nothing to predict.
-        z: Features [B, T, D].
+        z: Features [B, T, D], or [S, T, D] of the sequences of all ranks.
         steps: k, from 1.
-        present: Which steps are not padding, bool [B, T]; by default all. Padding, of any finite numbers, is no
+        present: Which steps of `z` are not padding, bool [S, T]; by default all. Padding, of any finite numbers, is no
             candidate.
-        across_time: Whether the candidates are all steps of all sequences, N = B T, or those at t + k, N = B. Steps of
+        across_time: Whether the candidates are all steps of all sequences, N = S T, or those at t + k, N = S. Steps of
             one's own sequence are easier to tell apart, or wrongly negative, where time changes little.
+        offset: How many sequences of `z` come before those that `prediction` belongs to.
     """
-    batch, time, _ = z.shape
+    batch, time = len(prediction), z.shape[1]
     ahead = max(time - steps, 0)
-    rows = torch.arange(batch, device=z.device)[:, None].expand(batch, ahead)
+    rows = torch.arange(offset, offset + batch, device=z.device)[:, None].expand(batch, ahead)
     if across_time:
         logits = torch.einsum("btd,nd->btn", prediction[:, :ahead], z.flatten(0, 1))
         positive = rows * time + torch.arange(time - ahead, time, device=z.device)

@@ -314,6 +314,15 @@ def test_uniform_features_in_space_and_time_cost_ln_b_whatever_the_map() -> None
         assert ops.local_local_loss(parts, parts).item() == pytest.approx(math.log(6), abs=1e-12)
 
 
+def test_the_mean_of_two_ranks_losses_in_space_and_time_is_the_loss_of_all() -> None:
+    mapped, parts = double(4, 2, 3), double(4, 2, 3, seed=1)
+    of_places = sum(ops.local_local_loss(mapped[rank : rank + 2], parts, rank) for rank in (0, 2)) / 2
+    torch.testing.assert_close(of_places, ops.local_local_loss(mapped, parts), **EXACT)
+    whole = mapped[:, 0]
+    of_wholes = sum(ops.global_local_loss(whole[rank : rank + 2], parts, rank) for rank in (0, 2)) / 2
+    torch.testing.assert_close(of_wholes, ops.global_local_loss(whole, parts), **EXACT)
+
+
 def test_places_are_not_compared_with_each_other() -> None:
     """Every observation alike, but places that differ: nothing tells the observations apart."""
     parts = double(3, 4).expand(5, 3, 4)

@@ -222,3 +222,12 @@ def test_sure_predictions_saturate_at_the_logarithm_of_the_candidates() -> None:
     z = torch.eye(4)[:, None].expand(4, 3, 4)
     found, _ = ops.predictive_coding_losses(1e4 * z[None], z, never(4, 3))
     assert found.tolist() == [0.0]  # the estimate ln N - loss is ln N, and single precision does not overflow
+
+
+@BOTH
+def test_a_part_of_the_predictions_finds_its_own_among_all_sequences(across_time: bool) -> None:
+    prediction, z = double(B, T, D), double(B, T, D, seed=1)
+    logits, positive = ops.prediction_logits(prediction, z, 2, across_time=across_time)
+    part, own = ops.prediction_logits(prediction[1:], z, 2, across_time=across_time, offset=1)
+    torch.testing.assert_close(part, logits[1:], **EXACT)
+    assert torch.equal(own, positive[1:])
