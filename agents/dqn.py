@@ -86,7 +86,7 @@ class DQN(TunesEncoder):
         self.optimizer = Adam(self.network.flat, config.learning_rate, eps=config.adam_epsilon)
         self._compiled = compiled_update(config, self.network, self.target_network, self.optimizer)
 
-        self.auxiliary = auxiliary_of(task, self.network, config.buffer_size)
+        self.auxiliary = auxiliary_of(config, task, self.network)
         self.replay = value_replay(config, task)
         self._rng = seeding.generator(task.seed, "replay")
         self._env_steps = 0

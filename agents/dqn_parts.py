@@ -80,12 +80,13 @@ def backbone_of(task: Task, prepare: ObservationTensors, weights: torch.Generato
     return build_backbone(prepare.image, prepare.shape, weights)
 
 
-def auxiliary_of(task: Task, network: ActionValues, replayed: int) -> Auxiliary | None:
+def auxiliary_of(config: DQNConfig, task: Task, network: ActionValues) -> Auxiliary | None:
     """The objective besides, where there is one."""
     if not isinstance(task.auxiliary, AuxiliaryDesign) or not isinstance(network, ComposedValues):
         return None
     assert network.backbone is not None
-    return Auxiliary(task.auxiliary, network.backbone, network.flat, task, replayed)
+    told = {"replayed": config.buffer_size, "n_step": config.n_step}
+    return Auxiliary(task.auxiliary, network.backbone, network.flat, task, **told)
 
 
 def value_replay(config: DQNConfig, task: Task) -> Replay:

@@ -129,7 +129,9 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
         self.optimizers = {"actor": self.actor_optimizer, "critics": self.critics_optimizer}
         self.auxiliary: Auxiliary | None = None
         if isinstance(task.auxiliary, AuxiliaryDesign) and isinstance(self.encoder, Backbone):
-            self.auxiliary = Auxiliary(task.auxiliary, self.encoder, both, task, config.buffer_size)
+            self.auxiliary = Auxiliary(
+                task.auxiliary, self.encoder, both, task, replayed=config.buffer_size, n_step=config.n_step
+            )
 
     def new_replay(self, config: OffPolicyConfig, task: Task) -> TransitionStore:
         """An empty store of single frames where the task stacks them, else of whole pictures."""

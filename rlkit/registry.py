@@ -172,7 +172,10 @@ def method_class(name: str) -> Method:
 
 
 AUXILIARIES: dict[str, dict[str, Any]] = {
+    "atc": {"steps": 1},
+    "curl": {},
     "simclr": {},
+    "spr": {"steps": 1, "heads": "linear"},  # values keep its features apart, as in its paper
 }
 """Methods that serve beside an agent's own loss, with the options that fit pairs of successive pictures."""
 

@@ -21,7 +21,7 @@ from rlkit.types import Task, Transition
 
 ENV = f"{Path(__file__).parent.parent / 'picture_env.py'}:Square"
 PICTURES = spaces.Box(0, 255, (16, 16, 1), np.uint8)
-SMALL: dict[str, Any] = {"learning_starts": 8, "batch_size": 8, "hidden": (16,), "buffer_size": 64}
+SMALL: dict[str, Any] = {"learning_starts": 8, "batch_size": 8, "hidden": (16,), "buffer_size": 64, "n_step": 1}
 
 
 def agent_with(name: str | None, kind: str = "dqn", weight: float = 1.0) -> Any:
@@ -94,6 +94,12 @@ def test_a_restored_agent_goes_on_with_the_same_bits(kind: str) -> None:
     second.load_training_state(copy_tree(state) | {"replay": kept})
     batch = batch_of(first)
     assert first.learn(batch) == second.learn(batch)
+
+
+def test_objectives_of_successive_pictures_need_steps_of_one() -> None:
+    task = Task(PICTURES, spaces.Discrete(3), total_steps=100, auxiliary=registry.auxiliary("spr", 1.0))
+    with pytest.raises(UsageError, match=r"learns from successive pictures, agent\.n_step is 3"):
+        DQN(DQNConfig(**SMALL | {"n_step": 3}), task)
 
 
 def test_wrong_usage_is_named(tmp_path: Path) -> None:

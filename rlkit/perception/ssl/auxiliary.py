@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rlkit.errors import UsageError
 from rlkit.nn.backbones import Backbone
 from rlkit.nn.encoders import to_channels
 from rlkit.nn.flat import flatten_parameters
@@ -37,14 +38,25 @@ class Auxiliary:
         flat: The vector that the agent's optimiser moves.
         task: The agent's.
         replayed: Transitions that its replay holds.
+        n_step: Steps from an observation to what the replay calls the next.
+
+    Raises:
+        UsageError: the objective needs successive pictures, and others lie between.
     """
 
-    def __init__(self, design: AuxiliaryDesign, encoder: Backbone, flat: Tensor, task: Task, replayed: int) -> None:
+    def __init__(
+        self, design: AuxiliaryDesign, encoder: Backbone, flat: Tensor, task: Task, *, replayed: int, n_step: int
+    ) -> None:
         self._weight, self._device = design.weight, flat.device
         told = PretrainTask(
             task.observation_space, task.action_space, replayed, max(task.total_steps, 1), task.seed, task.device
         )
         self.objective = design.method(design.config, encoder, told).to(self._device)
+        if self.objective.clip_length > 1 and n_step > 1:
+            raise UsageError(
+                f"--aux: the objective learns from successive pictures, agent.n_step is {n_step}: choose "
+                "--agent.n-step 1, or an objective of single pictures such as curl"
+            )
         learned = list(encoder.parameters())
         self._of_encoder = [(parameter, _place(parameter, flat)) for parameter in learned]
         others = set(self.objective.parameters()) - set(learned)

@@ -55,6 +55,7 @@ class CURL(Objective):
     """
 
     Config = CURLConfig
+    views: Views
 
     def __init__(self, config: CURLConfig, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)

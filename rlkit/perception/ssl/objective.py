@@ -140,9 +140,11 @@ class Objective(nn.Module, ABC):
         encoder: Network that is learned.
         generator: Source of all that is drawn while learning.
         clip_length: Successive pictures that a loss needs; one unless a subclass says otherwise.
+        views: What makes the views of pictures, where there are any.
     """
 
     Config: ClassVar[type[MethodConfig]]
+    views: Views | None = None
 
     def __init__(self, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__()
@@ -158,7 +160,7 @@ class Objective(nn.Module, ABC):
 
     def shown_views(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """Views [B, C, h, w] of uint8 pictures [B, C, H, W] as a loss may see them, to be looked at; else empty."""
-        return ()
+        return () if self.views is None else self.views.of(pictures, torch.Generator().manual_seed(0))
 
     @property
     def uninformed_loss(self) -> float | None:

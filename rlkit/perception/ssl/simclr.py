@@ -55,6 +55,7 @@ class SimCLR(Objective):
     """
 
     Config = SimCLRConfig
+    views: Views
 
     def __init__(self, config: SimCLRConfig, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)
@@ -68,10 +69,6 @@ class SimCLR(Objective):
         z = self.head(self.encoder(views)).unflatten(0, (2, -1))  # [2, B, D]
         candidates = gathered(z.transpose(0, 1)).transpose(0, 1)
         return nt_xent(z, self.config.temperature, candidates, rank_and_ranks()[0] * z.shape[1]), {}
-
-    def shown_views(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """See `Objective`."""
-        return self.views.of(pictures, torch.Generator().manual_seed(0))
 
     @property
     def uninformed_loss(self) -> float:

@@ -101,6 +101,7 @@ class SPR(Objective):
     """
 
     Config = SPRConfig
+    views: Views
 
     def __init__(self, config: SPRConfig, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)

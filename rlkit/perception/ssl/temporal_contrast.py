@@ -68,6 +68,7 @@ class TemporalContrast(Objective):
     """
 
     Config = TemporalContrastConfig
+    views: Views
 
     def __init__(self, config: TemporalContrastConfig, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)
