@@ -151,6 +151,7 @@ class MethodEntry:
 
 _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
+    "margin": MethodEntry(f"{_SSL}.margin:Margin", "pairs that belong together, and others a margin apart"),
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
 }
 

@@ -17,7 +17,7 @@ from rlkit.data.clips import Clips
 from rlkit.nn.backbones import Backbone, BackboneKind, BackboneOptions, build_backbone
 from rlkit.nn.encoders import to_channels
 from rlkit.nn.ranks import rank_and_ranks
-from rlkit.perception.views import SMALL_SIDE, is_coloured, view_policy
+from rlkit.perception.views import SMALL_SIDE, augmented, is_coloured, view_policy
 from rlkit.types import Metrics
 
 
@@ -108,8 +108,14 @@ class Views:
 
     def of(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """A view [B, C, h, w] of uint8 pictures [B, C, H, W] for each augmentation of the policy."""
-        rank, ranks = rank_and_ranks()
-        return self.policy.views(pictures, generator, part=(rank, ranks))
+        return self.policy.views(pictures, generator, part=rank_and_ranks())
+
+    def first_of(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """The policy's first view [B, C, h, w] of uint8 pictures [B, C, H, W], for those that need no second."""
+        policy = self.policy
+        return augmented(
+            pictures, policy.augmentations[0], generator, coloured=policy.coloured, part=rank_and_ranks()
+        )  # fmt: skip
 
 
 class Method(Protocol):
