@@ -152,6 +152,9 @@ class MethodEntry:
 _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
     "margin": MethodEntry(f"{_SSL}.margin:Margin", "pairs that belong together, and others a margin apart"),
+    "instdisc": MethodEntry(
+        f"{_SSL}.instance_discrimination:InstanceDiscrimination", "every picture a class of its own, with a memory bank"
+    ),
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
 }
 
