@@ -155,6 +155,7 @@ METHODS: dict[str, MethodEntry] = {
     "instdisc": MethodEntry(
         f"{_SSL}.instance_discrimination:InstanceDiscrimination", "every picture a class of its own, with a memory bank"
     ),
+    "cmc": MethodEntry(f"{_SSL}.cmc:CMC", "colours and brightness, or early and late frames, with memory banks"),
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
 }
 
