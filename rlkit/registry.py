@@ -152,6 +152,14 @@ class MethodEntry:
 
 _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
+    "margin": MethodEntry(f"{_SSL}.margin:Margin", "pairs that belong together, and others a margin apart"),
+    "instdisc": MethodEntry(
+        f"{_SSL}.instance_discrimination:InstanceDiscrimination", "every picture a class of its own, with a memory bank"
+    ),
+    "cmc": MethodEntry(f"{_SSL}.cmc:CMC", "colours and brightness, or early and late frames, with memory banks"),
+    "moco-v1": MethodEntry(f"{_SSL}.moco:MoCo", "a view among a queue of keys of a slow encoder"),
+    "moco-v2": MethodEntry(f"{_SSL}.moco:MoCoV2", "moco-v1 with a deeper head, softer logits and a cosine schedule"),
+    "moco-v3": MethodEntry(f"{_SSL}.moco:MoCoV3", "two views among those of a batch, predicted for a slow encoder"),
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
     "cpc": MethodEntry(f"{_SSL}.cpc:CPC", "features of the next steps among those of a batch, from a memory"),
     "dim": MethodEntry(f"{_SSL}.deep_infomax:DeepInfoMax", "features of a picture that its places tell, and a prior"),

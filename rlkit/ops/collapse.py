@@ -24,6 +24,11 @@ def collapsed_softmax_loss(choices: int) -> float:
     return math.log(choices)
 
 
+def collapsed_margin_loss(margin: float, similar: float = 0.5) -> float:
+    """Loss of pairs with a margin m of which a share is similar, (1 - share) m²/2: no pair has a distance."""
+    return (1 - similar) * margin**2 / 2
+
+
 def collapsed_nt_xent(pairs: int) -> float:
     """SimCLR's loss of N pairs, ln(2N - 1)."""
     return math.log(2 * pairs - 1)

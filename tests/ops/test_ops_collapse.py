@@ -36,6 +36,10 @@ def test_contrastive_losses_of_features_alike_have_their_known_value(temperature
     found = contrastive.nt_xent(alike(2, 5), temperature)
     assert found.item() == pytest.approx(collapse.collapsed_nt_xent(5), abs=1e-10)
 
+    similar = torch.tensor([True, False, False, False, True])
+    found = contrastive.margin_pair_loss(alike(5), alike(5), similar, margin=3.0)
+    assert found.item() == pytest.approx(collapse.collapsed_margin_loss(3.0, similar=0.4), abs=1e-10)
+
     logits = contrastive.momentum_contrast_logits(alike(5), alike(5), alike(31), temperature)
     found = contrastive.info_nce(logits, 0).mean()
     assert found.item() == pytest.approx(collapse.collapsed_momentum_contrast_loss(31), abs=1e-10)

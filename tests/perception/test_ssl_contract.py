@@ -14,6 +14,8 @@ from rlkit.codec import copy_tree
 from rlkit.perception.ssl.objective import Objective, PictureBatch
 
 RECORDING = wandering_square()
+FILLING = {"moco-v1": 5, "moco-v2": 5}
+"""Updates in which a queue still holds directions that were drawn, with which the loss is too low."""
 METHODS = sorted(registry.METHODS)
 
 
@@ -88,7 +90,8 @@ def test_learning_lowers_the_loss_and_features_still_differ(method: str) -> None
     learner = small_learner(method, RECORDING, updates=40, learning_rate=1e-3)
     clips = sampler_of(learner, RECORDING)
     losses = [learner.learn(next(clips))["train/loss"] for _ in range(40)]
-    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+    first = FILLING.get(method, 0)
+    assert np.mean(losses[-8:]) < np.mean(losses[first : first + 8])
     pictures = torch.from_numpy(RECORDING.observations[:64])
     features = torch.nn.functional.normalize(learner.features(pictures), dim=1)
     assert float(features.std(dim=0).mean()) > 1e-3

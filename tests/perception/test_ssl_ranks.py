@@ -1,0 +1,78 @@
+"""Two processes over loopback learn as one does: the same losses, weights, teachers, banks and queues.
+
+In double precision: where the features of new encoders are alike, batch norms make much of the last bits of floats.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.distributed as dist
+from ssl_samples import small_learner, wandering_square
+
+from rlkit import registry
+from rlkit.data.clips import ClipSampler
+from rlkit.nn.ranks import mean_over_ranks, rank_and_ranks
+from rlkit.perception.ssl.objective import PictureBatch
+
+RECORDING = wandering_square(episodes=3)
+Found = dict[str, tuple[list[float], dict[str, npt.NDArray[Any]]]]
+
+
+def learned() -> Found:
+    """Losses of three updates along the gradient, and the state after them, by method."""
+    found: Found = {}
+    rank, ranks = rank_and_ranks()
+    for method in registry.METHODS:
+        learner = small_learner(method, RECORDING)
+        objective, losses = learner.objective.double().train(), []
+        clips = ClipSampler(RECORDING, objective.clip_length, 16, 0, rank=rank, ranks=ranks)
+        learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        for update in range(3):
+            batch = PictureBatch.of(next(clips), learner.device)
+            loss, _ = objective.loss(replace(batch, pictures=batch.pictures.double()))
+            with torch.no_grad():
+                gradients = torch.autograd.grad(loss, learned, allow_unused=True, materialize_grads=True)
+                for parameter, gradient in zip(learned, gradients, strict=True):
+                    parameter -= 1e-2 * mean_over_ranks(gradient)
+            objective.after_update(update / 4)
+            losses.append(mean_over_ranks(loss.detach()).item())
+        found[method] = losses, {name: value.numpy() for name, value in objective.state_dict().items()}
+    return found
+
+
+def in_rank(rank: int, port: int, queue: Any) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    queue.put((rank, learned()))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_as_one_process_does() -> None:
+    context = multiprocessing.get_context("spawn")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    queue = context.Queue()
+    processes = [context.Process(target=in_rank, args=(rank, port, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    alone = learned()
+    of_ranks = [queue.get(timeout=150)[1] for _ in processes]
+    for process in processes:
+        process.join(timeout=30)
+    for of_rank in of_ranks:
+        for method, (losses, state) in alone.items():
+            np.testing.assert_allclose(of_rank[method][0], losses, rtol=1e-9, err_msg=method)
+            for name, value in state.items():
+                found = of_rank[method][1][name]
+                np.testing.assert_allclose(found, value, rtol=1e-9, atol=1e-9, err_msg=f"{method} {name}")
