@@ -152,6 +152,7 @@ class MethodEntry:
 _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
+    "byol": MethodEntry(f"{_SSL}.byol:BYOL", "what a slowly moving teacher makes of the other view"),
 }
 
 
