@@ -153,6 +153,7 @@ _SSL = "rlkit.perception.ssl"
 METHODS: dict[str, MethodEntry] = {
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
     "byol": MethodEntry(f"{_SSL}.byol:BYOL", "what a slowly moving teacher makes of the other view"),
+    "simsiam": MethodEntry(f"{_SSL}.simsiam:SimSiam", "what the same network makes of the other view, without teacher"),
 }
 
 

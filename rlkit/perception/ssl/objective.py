@@ -137,6 +137,8 @@ class Objective(nn.Module, ABC):
     """
 
     Config: ClassVar[type[MethodConfig]]
+    steady: ClassVar[tuple[str, ...]] = ()
+    """Modules of it that learn with `learning_rate` itself, whatever the schedule and the warm-up."""
 
     def __init__(self, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__()
