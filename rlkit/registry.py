@@ -154,6 +154,7 @@ METHODS: dict[str, MethodEntry] = {
     "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
     "byol": MethodEntry(f"{_SSL}.byol:BYOL", "what a slowly moving teacher makes of the other view"),
     "simsiam": MethodEntry(f"{_SSL}.simsiam:SimSiam", "what the same network makes of the other view, without teacher"),
+    "swav": MethodEntry(f"{_SSL}.swav:SwAV", "assignments of views to prototypes in equal shares"),
 }
 
 
