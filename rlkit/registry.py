@@ -155,6 +155,7 @@ METHODS: dict[str, MethodEntry] = {
     "byol": MethodEntry(f"{_SSL}.byol:BYOL", "what a slowly moving teacher makes of the other view"),
     "simsiam": MethodEntry(f"{_SSL}.simsiam:SimSiam", "what the same network makes of the other view, without teacher"),
     "swav": MethodEntry(f"{_SSL}.swav:SwAV", "assignments of views to prototypes in equal shares"),
+    "dino": MethodEntry(f"{_SSL}.dino:DINO", "a teacher's centred and sharpened distribution of the other views"),
 }
 
 
