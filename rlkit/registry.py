@@ -156,6 +156,7 @@ METHODS: dict[str, MethodEntry] = {
     "simsiam": MethodEntry(f"{_SSL}.simsiam:SimSiam", "what the same network makes of the other view, without teacher"),
     "swav": MethodEntry(f"{_SSL}.swav:SwAV", "assignments of views to prototypes in equal shares"),
     "dino": MethodEntry(f"{_SSL}.dino:DINO", "a teacher's centred and sharpened distribution of the other views"),
+    "mae": MethodEntry(f"{_SSL}.mae:MAE", "pixels of hidden patches, for vision transformers"),
 }
 
 

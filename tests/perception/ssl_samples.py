@@ -40,12 +40,20 @@ def task_of(recording: Recording, updates: int = 50, seed: int = 0) -> PretrainT
     return PretrainTask(SPACE, ACTIONS, len(recording), updates, seed)
 
 
+_SHORT: dict[str, dict[str, Any]] = {
+    "mae": {"backbone": "vit", "batch_size": 4},
+}
+"""Of methods whose clips are long, or whose encoder is slow."""
+
+
 def small_learner(
     method: str, recording: Recording, updates: int = 50, seed: int = 0, **options: Any
 ) -> EncoderLearner:
     """A learner of the method with a small encoder and small batches."""
     objective = registry.method_class(method)
-    config = objective.Config(**{"backbone": "impala", "feature_size": 16, "batch_size": 16, **options})
+    config = objective.Config(
+        **{"backbone": "impala", "feature_size": 16, "batch_size": 16, **_SHORT.get(method, {}), **options}
+    )
     return EncoderLearner(objective, config, task_of(recording, updates, seed))
 
 
