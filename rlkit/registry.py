@@ -157,6 +157,9 @@ METHODS: dict[str, MethodEntry] = {
     "swav": MethodEntry(f"{_SSL}.swav:SwAV", "assignments of views to prototypes in equal shares"),
     "dino": MethodEntry(f"{_SSL}.dino:DINO", "a teacher's centred and sharpened distribution of the other views"),
     "mae": MethodEntry(f"{_SSL}.mae:MAE", "pixels of hidden patches, for vision transformers"),
+    "bert": MethodEntry(
+        f"{_SSL}.masked_sequence:MaskedSequence", "hidden pictures and actions of a clip from the others"
+    ),
 }
 
 

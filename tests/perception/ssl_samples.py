@@ -41,6 +41,7 @@ def task_of(recording: Recording, updates: int = 50, seed: int = 0) -> PretrainT
 
 
 _SHORT: dict[str, dict[str, Any]] = {
+    "bert": {"clip_length": 4, "hidden": 0.3, "batch_size": 8},
     "mae": {"backbone": "vit", "batch_size": 4},
 }
 """Of methods whose clips are long, or whose encoder is slow."""
