@@ -48,8 +48,8 @@ class MAEConfig(MethodConfig):
     hidden: float = Field(0.75, gt=0, lt=1)
     """part of the patches that is hidden (section 4.1)"""
     normalised: bool = True
-    """whether a patch's pixels are less their mean, in units of their deviation (section 4.1); then those of one colour,
-    of which drawn pictures have many, are all 0"""
+    """whether a patch's pixels are less their mean, in units of their deviation (section 4.1); then those of one
+    colour, of which drawn pictures have many, are all 0"""
     decoder_width: int = Field(96, ge=4, multiple_of=4)
     """of the decoder's tokens, half the encoder's (section 4)"""
     decoder_layers: int = Field(2, ge=1)
