@@ -167,6 +167,14 @@ METHODS: dict[str, MethodEntry] = {
     "atc": MethodEntry(f"{_SSL}.temporal_contrast:TemporalContrast", "what is seen some steps later in an episode"),
     "curl": MethodEntry(f"{_SSL}.curl:CURL", "the other view of a picture, by a bilinear product"),
     "spr": MethodEntry(f"{_SSL}.spr:SPR", "one's own features of the next steps, given the actions"),
+    "byol": MethodEntry(f"{_SSL}.byol:BYOL", "what a slowly moving teacher makes of the other view"),
+    "simsiam": MethodEntry(f"{_SSL}.simsiam:SimSiam", "what the same network makes of the other view, without teacher"),
+    "swav": MethodEntry(f"{_SSL}.swav:SwAV", "assignments of views to prototypes in equal shares"),
+    "dino": MethodEntry(f"{_SSL}.dino:DINO", "a teacher's centred and sharpened distribution of the other views"),
+    "mae": MethodEntry(f"{_SSL}.mae:MAE", "pixels of hidden patches, for vision transformers"),
+    "bert": MethodEntry(
+        f"{_SSL}.masked_sequence:MaskedSequence", "hidden pictures and actions of a clip from the others"
+    ),
 }
 
 
@@ -181,8 +189,10 @@ def method_class(name: str) -> Method:
 
 AUXILIARIES: dict[str, dict[str, Any]] = {
     "atc": {"steps": 1},
+    "byol": {},
     "curl": {},
     "simclr": {},
+    "simsiam": {},
     "spr": {"steps": 1, "heads": "linear"},  # values keep its features apart, as in its paper
 }
 """Methods that serve beside an agent's own loss, with the options that fit pairs of successive pictures."""

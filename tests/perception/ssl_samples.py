@@ -40,8 +40,13 @@ def task_of(recording: Recording, updates: int = 50, seed: int = 0) -> PretrainT
     return PretrainTask(SPACE, ACTIONS, len(recording), updates, seed)
 
 
-_SHORT: dict[str, dict[str, Any]] = {"cpc": {"sequence_length": 4, "steps": 2}, "spr": {"steps": 2}}
-"""Of methods whose clips are long."""
+_SHORT: dict[str, dict[str, Any]] = {
+    "bert": {"clip_length": 4, "hidden": 0.3, "batch_size": 8},
+    "cpc": {"sequence_length": 4, "steps": 2},
+    "mae": {"backbone": "vit", "batch_size": 4},
+    "spr": {"steps": 2},
+}
+"""Of methods whose clips are long, or whose encoder is slow."""
 
 
 def small_learner(

@@ -86,6 +86,7 @@ class CMC(Objective):
     """
 
     Config = CMCConfig
+    views: Views
 
     def __init__(self, config: CMCConfig, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)

@@ -66,6 +66,7 @@ class InstanceDiscrimination(Objective):
     """
 
     Config = InstanceDiscriminationConfig
+    views: Views
 
     def __init__(self, config: InstanceDiscriminationConfig, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from rlkit.nn.optim import Adam, Momentum, clip_norm
 from rlkit.nn.ranks import mean_over_ranks
 from rlkit.nn.synced_batch_norm import sync_norms_
 from rlkit.ops.schedules import linear_between, warmed_up_cosine
-from rlkit.perception.ssl.objective import Method, MethodConfig, PictureBatch, PretrainTask, new_encoder
+from rlkit.perception.ssl.objective import Method, MethodConfig, Objective, PictureBatch, PretrainTask, new_encoder
 from rlkit.types import Metrics, State
 
 
@@ -50,13 +52,10 @@ class EncoderLearner:
         encoder = new_encoder(config, task.observation_space, task.seed)
         self.objective = method(config, encoder, task).to(self.device)
         sync_norms_(self.objective)
-        pairs = zip(self.objective.parameters(), lars_slices(self.objective), strict=True)
-        learned = [(parameter, part) for parameter, part in pairs if parameter.requires_grad]
-        self.learned = [parameter for parameter, _ in learned]
+        learned = _learned(self.objective)
+        self.learned = [each.parameter for each in learned]
         self.flat = flatten_parameters(nn.ParameterList(self.learned))
-        slices = [part for _, part in learned]
-        self.optimizer = build_optimizer(config, self.flat, slices)
-        self._decayed = torch.cat([torch.full((size,), float(decays)) for size, decays in slices]).to(self.device)
+        self.parts = _parts(self.flat, learned, config)
         self.updates = 0
 
     def learn(self, batch: Clips) -> Metrics:
@@ -67,23 +66,12 @@ class EncoderLearner:
         gradient = mean_over_ranks(torch.cat([part.reshape(-1) for part in found]))
         if self.config.max_grad_norm is not None:
             clip_norm(gradient, self.config.max_grad_norm)
-        rate = self.optimizer.learning_rate = self.learning_rate()
-        self._decay(gradient)
-        self.optimizer.step(gradient)
+        rate = self.learning_rate()
+        for part in self.parts:
+            part.step(gradient, self.config.learning_rate if part.is_steady else rate)
         self.updates += 1
         self.objective.after_update(min(self.updates / self.task.updates, 1.0))
         return {"train/loss": mean_over_ranks(loss.detach()).item(), "train/learning_rate": rate, **metrics}
-
-    @torch.no_grad()
-    def _decay(self, gradient: Tensor) -> None:
-        """Shrink the weights, or let the gradient do it; LARS does it by itself."""
-        decay = self.config.weight_decay
-        if not decay or self.config.optimizer == "lars":
-            return
-        if self.config.optimizer == "adamw":
-            self.flat.addcmul_(self.flat, self._decayed, value=-decay * self.optimizer.learning_rate)
-        else:
-            gradient.addcmul_(self.flat, self._decayed, value=decay)
 
     def learning_rate(self) -> float:
         """Step size of the next update."""
@@ -113,7 +101,7 @@ class EncoderLearner:
         state = self.objective.state_dict()
         return {
             "objective": {name: value for name, value in state.items() if not name.startswith("encoder.")},
-            "optimizer": self.optimizer.state(),
+            "optimizers": [part.optimizer.state() for part in self.parts],
             "generator": self.objective.generator.get_state(),
             "updates": self.updates,
         }
@@ -122,12 +110,79 @@ class EncoderLearner:
         """Restore what `training_state` returned."""
         encoder = {f"encoder.{name}": value for name, value in self.objective.encoder.state_dict().items()}
         self.objective.load_state_dict(encoder | state["objective"])
-        self.optimizer.load_state(state["optimizer"])
+        for part, of_part in zip(self.parts, state["optimizers"], strict=True):
+            part.optimizer.load_state(of_part)
         self.objective.generator.set_state(state["generator"])
         self.updates = state["updates"]
 
 
-def build_optimizer(config: MethodConfig, flat: Tensor, slices: list[Slice]) -> Optimizer:
+class _Part:
+    """A stretch of the learned parameters, and what moves it.
+
+    Args:
+        place: Of the stretch in the vector of all.
+        flat: The vector.
+        slices: What the stretch consists of.
+        config: Optimiser and weight decay.
+        is_steady: Whether its step size has no schedule.
+    """
+
+    def __init__(
+        self, place: slice, flat: Tensor, slices: Sequence[Slice], config: MethodConfig, *, is_steady: bool
+    ) -> None:
+        self.place, self.flat, self.config, self.is_steady = place, flat[place], config, is_steady
+        self.optimizer = build_optimizer(config, self.flat, slices)
+        self._decayed = torch.cat([torch.full((size,), float(decays)) for size, decays in slices]).to(flat.device)
+
+    def step(self, gradient: Tensor, learning_rate: float) -> None:
+        """Once against the gradient of all."""
+        gradient, self.optimizer.learning_rate = gradient[self.place], learning_rate
+        self._decay(gradient)
+        self.optimizer.step(gradient)
+
+    @torch.no_grad()
+    def _decay(self, gradient: Tensor) -> None:
+        """Shrink the weights, or let the gradient do it; LARS does it by itself."""
+        decay = self.config.weight_decay
+        if not decay or self.config.optimizer == "lars":
+            return
+        if self.config.optimizer == "adamw":
+            self.flat.addcmul_(self.flat, self._decayed, value=-decay * self.optimizer.learning_rate)
+        else:
+            gradient.addcmul_(self.flat, self._decayed, value=decay)
+
+
+class _Learned(NamedTuple):
+    """A parameter that an optimiser moves."""
+
+    is_steady: bool
+    parameter: nn.Parameter
+    part: Slice
+
+
+def _learned(objective: Objective) -> list[_Learned]:
+    """What requires a gradient, in the order of the objective's parameters, steady ones last."""
+    slices = lars_slices(objective)
+    found = [
+        _Learned(name.partition(".")[0] in objective.steady, parameter, part)
+        for (name, parameter), part in zip(objective.named_parameters(), slices, strict=True)
+        if parameter.requires_grad
+    ]
+    return sorted(found, key=lambda learned: learned.is_steady)
+
+
+def _parts(flat: Tensor, learned: list[_Learned], config: MethodConfig) -> list[_Part]:
+    """A part of those that follow the schedule, and one of those that do not, where there are any."""
+    parts, start = [], 0
+    for is_steady, group in groupby(learned, key=lambda each: each.is_steady):
+        slices = [each.part for each in group]
+        stop = start + sum(part.size for part in slices)
+        parts.append(_Part(slice(start, stop), flat, slices, config, is_steady=is_steady))
+        start = stop
+    return parts
+
+
+def build_optimizer(config: MethodConfig, flat: Tensor, slices: Sequence[Slice]) -> Optimizer:
     """What moves the learned parameters, without their decay, except for LARS."""
     if config.optimizer in ("adam", "adamw"):
         return Adam(flat, config.learning_rate)

@@ -58,6 +58,7 @@ class Margin(Objective):
     """
 
     Config = MarginConfig
+    views: Views
 
     def __init__(self, config: MarginConfig, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)

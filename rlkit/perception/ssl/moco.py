@@ -86,6 +86,7 @@ class MoCo(Objective):
     """
 
     Config: ClassVar[type[MoCoConfig]] = MoCoConfig
+    views: Views
     queue: Tensor
     place: Tensor
 
@@ -187,6 +188,7 @@ class MoCoV3(Objective):
     """
 
     Config = MoCoV3Config
+    views: Views
 
     def __init__(self, config: MoCoV3Config, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__(encoder, task)

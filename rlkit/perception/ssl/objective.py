@@ -145,6 +145,8 @@ class Objective(nn.Module, ABC):
 
     Config: ClassVar[type[MethodConfig]]
     views: Views | None = None
+    steady: ClassVar[tuple[str, ...]] = ()
+    """Modules of it that learn with `learning_rate` itself, whatever the schedule and the warm-up."""
 
     def __init__(self, encoder: Backbone, task: PretrainTask) -> None:
         super().__init__()
