@@ -32,9 +32,10 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 class Representation:
     """Every `every` updates: deviation and effective rank of features, accuracy of nearest neighbours, an alarm.
 
-    Features have collapsed where they no longer tell pictures apart. Three signs are told once each: the loss stays
-    within 1 % of what an encoder that tells nothing gets; normalised features spread less than a tenth of 1/sqrt(D),
-    what directions without preference have (Chen and He 2021, section 4.1); their effective rank falls below 2.
+    Features have collapsed where they no longer tell pictures apart. Three signs are told once each, when two looks in
+    a row see them: the loss is within 1 % of what an encoder that tells nothing gets; normalised features spread less
+    than a tenth of 1/sqrt(D), what directions without preference have (Chen and He 2021, section 4.1), and less than
+    half as far as before any learning; their effective rank is below 2, and below half of what it was.
 
     Args:
         every: updates between two looks; 0: never.
@@ -60,18 +61,28 @@ class Representation:
         self._labels = {name: values for name, values in labels.items() if values.ndim == 1}
         self._classes = {name: _numbered(values) for name, values in labels.items() if _is_class(values)}
         self._told: set[str] = set()
+        self._size = 1  # D
+        self._seen: set[str] = set()  # signs at the last look
+        self._first: Mapping[str, float] = {}  # the look before any learning
         self.last: Mapping[str, float] = {}
 
     def start(self, session: Session) -> None:
-        """Nothing to set up."""
+        """Look at what the features are like before any learning."""
+        if self.every and not self._first:
+            self._first = self._look()
 
     def after_step(self, session: Session) -> None:
         """Look if due."""
         loss = session.metrics.mean("train/loss")
         if not session.crossed(self.every):
             return
+        found = session.evaluated = self.last = self._look()
+        self._warn(found, loss)
+
+    def _look(self) -> dict[str, float]:
         features = self._features(self.pictures)
-        found = {
+        self._size = features.shape[1]
+        return {
             "eval/feature_spread": float(feature_spread(features)),
             "eval/effective_rank": float(effective_rank(features)),
             **{
@@ -79,18 +90,24 @@ class Representation:
                 for name, values in self._classes.items()
             },
         }
-        session.evaluated, self.last = found, found
-        self._warn(found, loss, features.shape[1])
 
-    def _warn(self, found: Mapping[str, float], loss: float | None, size: int) -> None:
-        signs = {}
-        if self._uninformed_loss is not None and loss is not None:
-            signs["loss"] = abs(loss - self._uninformed_loss) < 0.01 * abs(self._uninformed_loss)
-        signs["spread"] = found["eval/feature_spread"] < 0.1 * size**-0.5
-        signs["rank"] = found["eval/effective_rank"] < 2.0
-        for name in [name for name, is_seen in signs.items() if is_seen and name not in self._told]:
+    def _warn(self, found: Mapping[str, float], loss: float | None) -> None:
+        signs = self._signs(found, loss)
+        for name in sorted((signs & self._seen) - self._told):
             self._told.add(name)
             _LOG.warning("%s", self._explained(name, found, loss))
+        self._seen = signs
+
+    def _signs(self, found: Mapping[str, float], loss: float | None) -> set[str]:
+        """What looks like a collapse now."""
+        uninformed = self._uninformed_loss
+        spread, rank = found["eval/feature_spread"], found["eval/effective_rank"]
+        signs = {
+            "loss": uninformed is not None and loss is not None and abs(loss - uninformed) < 0.01 * abs(uninformed),
+            "spread": spread < min(0.1 * self._size**-0.5, 0.5 * self._first["eval/feature_spread"]),
+            "rank": rank < min(2.0, 0.5 * self._first["eval/effective_rank"]),
+        }
+        return {name for name, is_seen in signs.items() if is_seen}
 
     def _explained(self, sign: str, found: Mapping[str, float], loss: float | None) -> str:
         what = {
@@ -98,7 +115,7 @@ class Representation:
             "spread": f"the features hardly differ between pictures (spread {found['eval/feature_spread']:.2g})",
             "rank": f"the features lie on a line (effective rank {found['eval/effective_rank']:.2f})",
         }
-        return f"collapse? {what[sign]}. " + REMEDY
+        return f"collapse? {what[sign]}. {REMEDY}"
 
     def stop(self, session: Session) -> None:
         """Leave the pictures and their features to TensorBoard's projector."""
@@ -111,12 +128,15 @@ class Representation:
             _LOG.warning("cannot write the projector's files (%s)", error.strerror)
 
     def state(self) -> State:
-        """What was told, and the last look."""
-        return {"told": sorted(self._told), "last": dict(self.last)}
+        """What was told and seen, the look before any learning, and the last one."""
+        return {
+            "told": sorted(self._told), "seen": sorted(self._seen), "first": dict(self._first), "last": dict(self.last)
+        }  # fmt: skip
 
     def load_state(self, state: State) -> None:
         """Restore `state`."""
-        self._told, self.last = set(state["told"]), state["last"]
+        self._told, self._seen = set(state["told"]), set(state["seen"])
+        self._first, self.last = state["first"], state["last"]
 
 
 def nearest_neighbour_accuracy(features: Tensor, classes: Tensor) -> float:
@@ -135,8 +155,8 @@ def nearest_neighbour_accuracy(features: Tensor, classes: Tensor) -> float:
 
 
 REMEDY = (
-    "Early in a run this can pass; if it stays: a smaller learning rate, a longer --method.warmup-fraction, a larger "
-    "batch, or stronger views (--method.views)"
+    "Early in a run this can pass; if it stays, try a smaller --method.learning-rate, a longer "
+    "--method.warmup-fraction, a larger --method.batch-size, or other --method.views where the method has them"
 )
 
 
