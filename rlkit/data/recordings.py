@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from rlkit.errors import DatasetError, UsageError
 from rlkit.types import Array
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+UNREADABLE = 0.05
+"""Part of a folder's pictures that may be unreadable."""
+_LOG = logging.getLogger(__name__)
 _NPZ_NAMES = ("observations", "pictures", "images", "frames")
 
 
@@ -92,28 +96,50 @@ def _with_row_after(values: Array) -> Array:
 
 
 def _pictures(folder: Path) -> Recording:
-    """Pictures in name order, RGB; the names of subfolders, where there are any, are the label `class`."""
-    from PIL import Image, UnidentifiedImageError
+    """Pictures in name order, RGB; the names of subfolders, where there are any, are the label `class`.
 
+    Up to one in twenty may be unreadable: they are left out, counted and named.
+    """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not files:
         raise UsageError(f"{folder} holds no pictures; allowed: {', '.join(PICTURE_SUFFIXES)}, in subfolders too")
-    pictures: list[Array] = []
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                pictures.append(np.asarray(picture.convert("RGB")))
-        except (OSError, UnidentifiedImageError) as error:
-            raise DatasetError(f"{file} is no picture that can be read: {error}; remove or replace it") from error
-        if pictures[-1].shape != pictures[0].shape:
-            raise UsageError(
-                f"{file} has {pictures[-1].shape[1]} x {pictures[-1].shape[0]} pixels, {files[0]} has "
-                f"{pictures[0].shape[1]} x {pictures[0].shape[0]}; all must have the same size: resize them first"
-            )
-    parents = [file.parent.relative_to(folder).as_posix() for file in files]
+    found = {file: _picture(file) for file in files}
+    pictures = {file: picture for file, picture in found.items() if not isinstance(picture, str)}
+    unreadable = [f"{file} ({problem})" for file, problem in found.items() if isinstance(problem, str)]
+    if unreadable:
+        named = "; ".join(unreadable[:5]) + (f"; and {len(unreadable) - 5} more" if len(unreadable) > 5 else "")
+        told = f"{len(unreadable)} of {len(files)} pictures in {folder} cannot be read: {named}"
+        if len(unreadable) > UNREADABLE * len(files):
+            raise DatasetError(f"{told}. At most {UNREADABLE:.0%} are left out; remove or replace them")
+        _LOG.warning("%s; they are left out", told)
+    _require_one_size(pictures)
+    parents = [file.parent.relative_to(folder).as_posix() for file in pictures]
     classes = sorted(set(parents))
     labels = {"class": np.array([classes.index(parent) for parent in parents])} if len(classes) > 1 else {}
-    return Recording(np.stack(pictures), np.arange(len(files)), None, labels)
+    return Recording(np.stack(list(pictures.values())), np.arange(len(pictures)), None, labels)
+
+
+def _picture(file: Path) -> Array | str:
+    """The picture, RGB [H, W, 3], or why it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except UnidentifiedImageError:
+        return "no picture"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for damage
+        return str(error)
+
+
+def _require_one_size(pictures: Mapping[Path, Array]) -> None:
+    first, shape = next((file, picture.shape) for file, picture in pictures.items())
+    for file, picture in pictures.items():
+        if picture.shape != shape:
+            raise UsageError(
+                f"{file} has {picture.shape[1]} x {picture.shape[0]} pixels, {first} has {shape[1]} x {shape[0]}; all "
+                "must have the same size: resize them first"
+            )
 
 
 def _arrays(path: Path) -> Recording:

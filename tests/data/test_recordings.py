@@ -59,13 +59,24 @@ def test_a_folder_of_pictures_is_read_in_name_order_with_its_subfolders_as_class
     assert len(set(found.episode)) == 3
 
 
-def test_pictures_of_other_sizes_and_files_that_are_none_are_named(tmp_path: Path) -> None:
+def test_pictures_of_other_sizes_are_named(tmp_path: Path) -> None:
     Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
     Image.new("RGB", (6, 4)).save(tmp_path / "b.png")
     with pytest.raises(UsageError, match=r"b\.png has 6 x 4 pixels, .*a\.png has 5 x 4"):
         read_recording(tmp_path)
-    (tmp_path / "b.png").write_bytes(b"nothing")
-    with pytest.raises(DatasetError, match=r"b\.png is no picture that can be read"):
+
+
+def test_a_few_unreadable_pictures_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(38):
+        Image.new("RGB", (5, 4)).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "98.png").write_bytes(b"nothing")
+    (tmp_path / "99.png").write_bytes((tmp_path / "00.png").read_bytes()[:50])
+    assert len(read_recording(tmp_path)) == 38
+    assert "2 of 40 pictures" in caplog.text
+    assert "98.png (no picture)" in caplog.text
+    assert "99.png" in caplog.text
+    (tmp_path / "97.png").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match=r"3 of 41 pictures in .* cannot be read.*At most 5% are left out"):
         read_recording(tmp_path)
 
 
