@@ -276,9 +276,8 @@ class ProgressLine(_Stateless):
         parts = [f"{self._title}  {session.step:,}/{session.total_steps:,} ({session.step / session.total_steps:.0%})"]
         if self._rate:
             left = max(session.total_steps - session.step, 0) / self._rate
-            parts.append(
-                f"{self._rate:,.0f} {session.unit.split()[-1]}s/s  {int(left) // 60}:{int(left) % 60:02d} left"
-            )
+            rate = f"{self._rate:,.0f}" if self._rate >= 10 else f"{self._rate:.1f}"
+            parts.append(f"{rate} {session.unit.split()[-1]}s/s  {int(left) // 60}:{int(left) % 60:02d} left")
         mean_return = session.mean_return()
         if mean_return is not None:
             parts.append(f"return {mean_return:.1f}")

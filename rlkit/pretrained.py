@@ -47,7 +47,7 @@ class FrozenBackbone:
         if space != self._space:
             raise UnsupportedTaskError(
                 f"--encoder: the encoder takes pictures {self._space}, here observations are {space}; use the "
-                "environment, --env-args and --wrap that it was pretrained with"
+                "environment, --env-args and --wrap that it was pretrained with (a preset has its own: --preset none)"
             )
 
     @torch.inference_mode()

@@ -28,9 +28,9 @@ from rlkit.checkpoint import Checkpoint
 from rlkit.config import ConfigTree, Options, problems_of
 from rlkit.data.clips import ClipSampler, Recording
 from rlkit.data.datasets import MANIFEST, EpisodeDataset
-from rlkit.data.recordings import read_recording, recording_of
+from rlkit.data.recordings import read_recording, recording_of, require_memory
 from rlkit.data.space_json import space_from_json, space_to_json
-from rlkit.errors import CheckpointError, ConfigError, UsageError
+from rlkit.errors import CheckpointError, ConfigError, RlkitError, UsageError
 from rlkit.frames import FrameSource, observation_space_of, record_frames
 from rlkit.hooks import INTERRUPTS, Checkpoints, Log, ProgressLine, StopConditions, stop_on_signals
 from rlkit.loop import Hook, Session, fit
@@ -41,7 +41,7 @@ from rlkit.perception.ssl.objective import MethodConfig, PretrainTask, new_encod
 from rlkit.projector import SHOWN, write_views
 from rlkit.representation import Representation
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
-from rlkit.types import State, Task
+from rlkit.types import Array, State, Task
 
 _LOG = logging.getLogger(__name__)
 FRAMES = "frames"
@@ -75,7 +75,7 @@ class PretrainOptions(Options):
     log_every: int | None = Field(None, ge=1)
     """updates between two logged points; by default about 200 points a run"""
     eval_every: int | None = Field(None, ge=0)
-    """updates between two looks at the features of pictures kept aside; 0: never; by default 20 a run"""
+    """updates between two looks at the features of 512 of the pictures; 0: never; by default 20 a run"""
     checkpoint_every: int | None = Field(None, ge=1)
     """updates between two checkpoints; by default 10 a run"""
     max_seconds: float | None = Field(None, gt=0)
@@ -112,7 +112,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What came of a pretraining run; `evaluated` is the last look at the features of pictures kept aside."""
+    """What came of a pretraining run; `evaluated` is the last look at the features of some pictures."""
 
     run_dir: Path
     updates: int
@@ -182,7 +182,9 @@ def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None)
         rank, ranks = rank_and_ranks()
         if ranks > 1 and (run_dir is None or options.max_seconds is not None):
             raise UsageError("several processes need the same --run-dir, and cannot stop by --max-seconds")
-        if ranks > 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        if config.method.batch_size % ranks:
+            raise UsageError(f"a batch of {config.method.batch_size} cannot be shared by {ranks} processes")
+        if ranks > 1 and _was_restarted(config, Path(str(run_dir))):
             return _go_on(RunFolder(Path(str(run_dir))), None)
         if rank == 0:
             folder = _new_run(config, run_dir)
@@ -190,15 +192,31 @@ def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None)
         return _go_on(folder if rank == 0 else RunFolder(Path(str(run_dir))), None)
 
 
+def _was_restarted(config: PretrainConfig, run_dir: Path) -> bool:
+    """Whether torchrun starts these processes again, after the same run had begun there."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or not (run_dir / "meta.json").exists():
+        return False
+    return stored_pretraining(open_run(run_dir)).to_tree() == config.to_tree()
+
+
 def _new_run(config: PretrainConfig, run_dir: str | Path | None) -> RunFolder:
     options = config.options
     if options.env is not None:  # told before anything is recorded
-        _require_pictures(observation_space_of(_source(options)), config)
+        space = observation_space_of(_source(options))
+        _require_pictures(space, config)
+        if options.frames < config.method.batch_size:
+            raise UsageError(f"--frames is {options.frames}, a batch alone needs {config.method.batch_size}")
+        require_memory(options.frames, space, "the frames to record")
     source = options.env or Path(str(options.data)).stem
     folder = create_run(None if run_dir is None else Path(run_dir), config.method_name, source, options.seed)
     with folder.locked():
         folder.write_config(config)
-        _prepare(config, folder)
+        _LOG.info("run folder %s", folder.path)
+        try:
+            _prepare(config, folder)
+        except RlkitError:  # nothing to go on from
+            (folder.path / "config.yaml").unlink()
+            raise
     return folder
 
 
@@ -222,6 +240,8 @@ def _go_on(folder: RunFolder, updates: int | None) -> PretrainResult:
         if is_first and not folder.has_meta:  # it ended while it recorded
             _prepare(config, folder)
         wait_for_all()
+        if rank_and_ranks()[1] > 1 and config.options.max_seconds is not None:
+            raise UsageError("the run stops by --max-seconds, which several processes cannot: resume it alone")
         meta = folder.meta()
         checkpoint = folder.checkpoints.load() if folder.checkpoints.candidates() else None
         if updates is not None:
@@ -229,6 +249,12 @@ def _go_on(folder: RunFolder, updates: int | None) -> PretrainResult:
                 raise UsageError(f"the run has made {checkpoint.step} updates already, more than {updates}")
             options = config.options.model_copy(update={"updates": updates})
             config = PretrainConfig(config.method_name, config.method, options)
+            if is_first and config.method.learning_rate_schedule == "cosine" and updates > meta["schedule_updates"]:
+                _LOG.warning(
+                    "the step size fell to zero over the first %s updates and stays there, so nothing more is learned; "
+                    "for a longer run with its own schedule start anew with --updates %d",
+                    f"{meta['schedule_updates']:,}", updates,
+                )  # fmt: skip
             if is_first:
                 folder.write_config(config)
         recording = _stored_recording(config, folder)
@@ -252,6 +278,7 @@ def _prepare(config: PretrainConfig, folder: RunFolder) -> None:
     options = config.options
     if options.env is not None:
         shutil.rmtree(folder.path / FRAMES, ignore_errors=True)  # of a run that ended while it recorded
+        _LOG.info("recording %s frames on %s", f"{options.frames:,}", options.env)
         with limited_threads(options.threads):
             record_frames(_source(options), folder.path / FRAMES, options.frames, options.seed)
     recording = _stored_recording(config, folder)
@@ -267,7 +294,6 @@ def _prepare(config: PretrainConfig, folder: RunFolder) -> None:
         "action_space": None if action_space is None else space_to_json(action_space),
     }
     folder.write_meta(meta)
-    _LOG.info("run folder %s", folder.path)
     _LOG.info("%s pictures of shape %s", f"{len(recording):,}", space.shape)
 
 
@@ -301,12 +327,23 @@ def _spaces(config: PretrainConfig, folder: RunFolder, recording: Recording) -> 
     observations = recording.observations
     if observations.dtype != np.uint8:
         raise UsageError(f"{path} holds pictures of {observations.dtype}, they must be uint8 from 0 to 255")
-    return spaces.Box(0, 255, observations.shape[1:], np.uint8), None
+    return spaces.Box(0, 255, observations.shape[1:], np.uint8), _space_of(recording.actions)
+
+
+def _space_of(actions: Array | None) -> gym.Space[Any] | None:
+    """Of actions without a space of their own: numbers from 0 are Discrete, vectors a Box."""
+    if actions is None:
+        return None
+    if actions.dtype.kind in "iu" and actions.ndim == 1 and actions.min() >= 0:
+        return spaces.Discrete(int(actions.max()) + 1)
+    return spaces.Box(-np.inf, np.inf, actions.shape[1:], np.float32)
 
 
 def _digest(recording: Recording) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(recording.observations).data)
     digest.update(recording.episode.tobytes())
+    if recording.actions is not None:
+        digest.update(np.ascontiguousarray(recording.actions).data)
     return digest.hexdigest()
 
 

@@ -40,7 +40,7 @@ class ProbeOptions(Options):
     env_args: tuple[str, ...] = ()
     """arguments of the environment's constructor, as key=value"""
     wrap: tuple[str, ...] = ()
-    """wrappers from the inside out; those of pretraining where no --env is given"""
+    """wrappers from the inside out"""
     policy: str | None = None
     """run whose policy acts; by default actions are random"""
     data: str | None = None
@@ -109,7 +109,8 @@ def _dataset(run: str | Path, options: ProbeOptions, folder: Path) -> EpisodeDat
     if options.data is not None:
         return EpisodeDataset(options.data)
     source = _source(run, options)
-    record_frames(source, folder, options.frames, options.seed)
+    # never the seed that pretraining recorded with: the encoder would be judged on what it learned from
+    record_frames(source, folder, options.frames, seeding.integer_seed(options.seed, "probe-frames"))
     return EpisodeDataset(folder)
 
 
@@ -119,8 +120,7 @@ def _source(run: str | Path, options: ProbeOptions) -> FrameSource:
     env = options.env or pretrained.env
     if env is None:
         raise UsageError("the encoder was pretrained on --data: name the environment whose state it is to tell, --env")
-    own = options.env is not None and (options.env_args or options.wrap)
-    args, wrap = (options.env_args, options.wrap) if own else (pretrained.env_args, pretrained.wrap)
+    args, wrap = options.env_args or pretrained.env_args, options.wrap or pretrained.wrap
     return FrameSource(env, args, wrap if _STATE in wrap else (*wrap, _STATE), options.policy)
 
 

@@ -94,6 +94,8 @@ def encoder_source(config: RunConfig) -> str | None:
         UsageError: they name several, or want one to be learned on and name none.
     """
     options = config.options
+    if options.aux is not None and options.encoder is not None and not options.finetune:
+        raise UsageError("--aux learns an encoder, and --encoder leaves it frozen: add --finetune, or leave out one")
     if options.finetune and options.encoder is None:
         raise UsageError("--finetune learns on from an encoder: name its run with --encoder")
     found = [spec for text in config.options.wrap if (spec := resolve_wrapper(text)).name == _NAME]

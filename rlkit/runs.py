@@ -115,8 +115,10 @@ def create_run(run_dir: Path | None, agent: str, env: str, seed: int) -> RunFold
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-s{seed}-{secrets.token_hex(2)}"
         run_dir = Path("runs") / _slug(env) / _slug(agent) / stamp
     if (run_dir / "config.yaml").exists():
+        command = "pretrain" if RunFolder(run_dir).is_pretraining else "train"
         raise UsageError(
-            f"{run_dir} holds a run already; go on with `rlkit train --resume {run_dir}`, or choose another --run-dir"
+            f"{run_dir} holds a run already; go on with `rlkit {command} --resume {run_dir}`, or choose another "
+            "--run-dir"
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,6 +48,8 @@ def test_a_run_records_its_frames_and_leaves_an_encoder_behind(run: Path) -> Non
     dataset = EpisodeDataset(run / "frames")
     assert int(dataset.lengths.sum()) + len(dataset) == 100
     encoder = rlkit.load_encoder(run)
+    stored = load_checkpoint(sorted((run / "checkpoints").glob("step-*"))[-1]).policy["encoder"]
+    assert all(torch.equal(value, encoder.backbone.state_dict()[name]) for name, value in stored.items())
     pictures = dataset[0].observations
     features = encoder.features(pictures)
     assert (encoder.step, features.shape, features.dtype) == (12, (len(pictures), 16), np.float32)
@@ -111,15 +114,32 @@ def test_other_pictures_than_those_it_began_with_are_refused(tmp_path: Path) -> 
             {"env": ENV, "frames": 50},
             "the nature backbone needs pictures of at least 36 x 36 pixels, these are 16 x 16",
         ),
-        (
-            {"env": ENV, "frames": 20, "method_config": SMALL | {"batch_size": 64}},
-            "20 observations hold 20 clips of 1 within one episode, a batch needs 64",
-        ),
+        ({"env": ENV, "frames": 20, "method_config": SMALL | {"batch_size": 64}}, "a batch alone needs 64"),
     ],
 )
 def test_wrong_usage_is_explained(tmp_path: Path, options: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         rlkit.pretrain("simclr", run_dir=tmp_path / "run", updates=1, **options)
+    assert not (tmp_path / "run" / "config.yaml").exists(), "the folder can be used again"
+
+
+def test_a_longer_run_than_its_cosine_says_that_nothing_is_learned(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {**SMALL, "learning_rate_schedule": "cosine"}
+    rlkit.pretrain("simclr", run_dir=tmp_path / "a", data=str(run / "frames"), updates=2, method_config=config)
+    assert "step size fell to zero" not in caplog.text
+    resume_pretraining(tmp_path / "a", updates=3)
+    assert "step size fell to zero over the first 2 updates" in caplog.text
+
+
+def test_actions_of_an_npz_file_serve_methods_that_need_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures, episode = rng.integers(0, 255, (40, 12, 12, 3), np.uint8), np.repeat([0, 1], 20)
+    np.savez(tmp_path / "data.npz", images=pictures, episode=episode, actions=rng.integers(0, 3, 40))
+    config = {**SMALL, "batch_size": 8, "steps": 2}
+    options: dict[str, Any] = {"data": str(tmp_path / "data.npz"), "updates": 1, "method_config": config}
+    assert rlkit.pretrain("spr", run_dir=tmp_path / "run", **options).updates == 1
 
 
 def test_unknown_methods_and_options_are_named(tmp_path: Path) -> None:
@@ -157,6 +177,13 @@ def test_the_command_line_trains_resumes_and_helps(tmp_path: Path, capsys: pytes
     assert main(["pretrain", "--help"]) == 0
     assert "simclr" in capsys.readouterr().out
     assert main(["list", "encoders"]) == 0
+    assert main(["inspect", folder]) == 0
+    assert "simclr on" in capsys.readouterr().out
+    assert main(["plot", folder, "--output", str(tmp_path / "loss.png")]) == 0
+    with Image.open(tmp_path / "loss.png") as picture:
+        assert picture.size[0] > 300
+    assert main(["pretrain", "simclr", "--env", ENV, "--run-dir", folder, *FLAGS]) == 2
+    assert "go on with `rlkit pretrain --resume" in capsys.readouterr().err
     assert main(["evaluate", folder]) == 2
     assert "pretraining run" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ import pytest
 import rlkit
 from rlkit.cli.main import main
 from rlkit.errors import UnsupportedTaskError, UsageError
+from rlkit.frames import FrameSource, record_frames
 from rlkit.probing import ProbeOptions, judge
 
 ENV = f"{Path(__file__).parent / 'picture_env.py'}:Square"
@@ -33,8 +34,25 @@ def test_the_controls_stand_beside_the_encoder_on_the_same_frames(run: Path) -> 
     assert list(found.tables) == ["pretrained", "untrained", "majority"]
     scores = {name: table.overall()["f1_weighted"] for name, table in found.tables.items()}
     assert scores["majority"] < min(scores["pretrained"], scores["untrained"])
+    assert scores["pretrained"] != scores["untrained"]
     assert all(set(table.variables) == {"agent/row", "agent/column"} for table in found.tables.values())
     assert json.loads(json.dumps(found.record()))["scores"]["majority"]["overall"] == found.tables["majority"].overall()
+
+
+def test_frames_of_the_probe_are_not_those_of_pretraining(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def record(source: FrameSource, folder: Path, frames: int, seed: int) -> None:
+        seeds.append(seed)
+        record_frames(source, folder, frames, seed)
+
+    monkeypatch.setattr("rlkit.probing.record_frames", record)
+    for seed in range(2):
+        judge(run, options(seed=seed))
+    assert len(set(seeds)) == 2
+    assert not set(seeds) & {0, 1}
 
 
 def test_a_supervised_encoder_is_trained_where_asked_for(run: Path) -> None:
@@ -43,7 +61,7 @@ def test_a_supervised_encoder_is_trained_where_asked_for(run: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_scores(run: Path) -> None:
-    first, second = judge(run, options(frames=300)), judge(run, options(frames=300))
+    first, second = judge(run, options()), judge(run, options())
     assert first.record() == second.record()
 
 
@@ -59,10 +77,10 @@ def test_other_pictures_and_environments_without_known_state_are_refused(run: Pa
 
 
 def test_the_command_line_prints_a_column_each(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["probe", str(run), "--frames", "300", "--no-supervised"]) == 0
+    assert main(["probe", str(run), "--frames", "600", "--no-supervised"]) == 0
     told = capsys.readouterr().out
     assert "pretrained" in told.splitlines()[0]
     assert "agent F1" in told
     assert "frames:" in told
-    assert main(["probe", str(run), "--frames", "300", "--no-supervised", "--json"]) == 0
+    assert main(["probe", str(run), "--frames", "600", "--no-supervised", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["scores"]) == {"pretrained", "untrained", "majority"}

@@ -49,7 +49,7 @@ def _run(folder: RunFolder) -> dict[str, Any]:
     return {
         "config": dict(folder.config_tree().data),
         "result": folder.result(),
-        "restore_tier": meta["env_restore_tier"],
+        "restore_tier": meta.get("env_restore_tier"),  # runs of pretraining have none
         "device": meta["device"],
         "started": meta["started"],
         "versions": meta["versions"],
@@ -74,20 +74,22 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 def _text(path: Path, facts: dict[str, Any]) -> str:
     lines = [str(path)]
     if "config" in facts:
-        config = facts["config"]
-        agent = config["agent"]
-        result = facts["result"]
+        config, result = facts["config"], facts["result"]
+        kind = "method" if "method" in config else "agent"  # of pretraining, of training
+        unit = "updates" if kind == "method" else "steps"
+        planned = config["updates"] if kind == "method" else config["total_steps"]
+        final = None if result is None else result.get("final_return")
         lines += [
-            f"  {agent['name']} on {config['env']}, {config['total_steps']:,} steps, seed {config['seed']}, "
-            f"{facts['device']}, started {facts['started']}",
+            f"  {config[kind]['name']} on {config['env'] or config['data']}, {planned:,} {unit}, seed "
+            f"{config['seed']}, {facts['device']}, started {facts['started']}",
             "  "
-            + ("not finished" if result is None else f"{result['status']} after {result['steps']:,} steps")
-            + ("" if result is None or result["final_return"] is None else f", return {result['final_return']:.1f}"),
-            f"  environment restore tier: {facts['restore_tier']}",
+            + ("not finished" if result is None else f"{result['status']} after {result['steps']:,} {unit}")
+            + ("" if final is None else f", return {final:.1f}"),
+            *([] if kind == "method" else [f"  environment restore tier: {facts['restore_tier']}"]),
             "  " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
         ]
-        own = {name: value for name, value in agent.items() if name != "name"}
-        lines += ["  agent options:", *(f"    {name}: {value}" for name, value in own.items())]
+        own = {name: value for name, value in config[kind].items() if name != "name"}
+        lines += [f"  {kind} options:", *(f"    {name}: {value}" for name, value in own.items())]
     lines.append("  checkpoints:")
     for item in facts["checkpoints"]:
         what = (

@@ -33,7 +33,7 @@ class PlotOptions:
     values: Path | None = None
     """the picture of a tabular run's values; by default values.png beside the other"""
     metrics: tuple[str, ...] = DEFAULT_METRICS
-    """keys of metrics.jsonl"""
+    """keys of metrics.jsonl; by default the returns, of a pretraining run the loss"""
     attention: bool = False
     """draw instead what the policy of a run attends to over an evaluation episode, by default into attention.png"""
 
@@ -46,17 +46,21 @@ def run(arguments: list[str]) -> int:
     folders = [open_run(path) for path in options.runs]
     if options.attention:
         return _attention(folders, options.output)
-    curves = {metric: [_points(folder, metric) for folder in folders] for metric in options.metrics}
+    pretrained = folders[0].is_pretraining
+    is_default = options.metrics == DEFAULT_METRICS
+    metrics = ("train/loss",) if pretrained and is_default else options.metrics
+    curves = {metric: [_points(folder, metric) for folder in folders] for metric in metrics}
     has_curve = any(points for lines in curves.values() for points in lines)
     if has_curve:
-        _draw(curves, _title(folders), options.output)
+        axes = ("updates", "loss") if pretrained else ("environment steps", "return of an episode")
+        _draw(curves, _title(folders), axes, options.output)
         print(options.output)
     values = options.values or options.output.with_name("values.png")
-    wants_values = len(folders) == 1 and options.metrics == DEFAULT_METRICS
+    wants_values = len(folders) == 1 and is_default and not pretrained
     if wants_values and _draw_values(folders[0], values):
         print(values)
     elif not has_curve:
-        raise UsageError(f"none of {', '.join(options.metrics)} stands in the runs' metrics.jsonl yet")
+        raise UsageError(f"none of {', '.join(metrics)} stands in the runs' metrics.jsonl yet")
     return 0
 
 
@@ -96,7 +100,8 @@ def _points(folder: RunFolder, metric: str) -> Points:
 def _title(folders: Sequence[RunFolder]) -> str:
     data = folders[0].config_tree().data
     seeds = "" if len(folders) == 1 else f", {len(folders)} runs"
-    return f"{data['agent']['name']} on {data['env']}{seeds}"
+    kind = "method" if folders[0].is_pretraining else "agent"
+    return f"{data[kind]['name']} on {data['env'] or data['data']}{seeds}"
 
 
 def _mean(lines: Sequence[Points]) -> Points:
@@ -106,7 +111,7 @@ def _mean(lines: Sequence[Points]) -> Points:
     return [(step, sum(values[step] for values in by_run) / len(by_run)) for step in common]
 
 
-def _draw(curves: dict[str, list[Points]], title: str, output: Path) -> None:
+def _draw(curves: dict[str, list[Points]], title: str, labels: tuple[str, str], output: Path) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -121,7 +126,7 @@ def _draw(curves: dict[str, list[Points]], title: str, output: Path) -> None:
         mean = _mean(lines)
         if mean:
             axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2.0, label=_LABELS.get(metric, metric))
-    axes.set(title=title, xlabel="environment steps", ylabel="return of an episode")
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -6,7 +6,9 @@ import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
@@ -59,8 +61,7 @@ def recording_of(dataset: EpisodeDataset) -> Recording:
             "one array for each observation (a Box)"
         )
     count = int(dataset.lengths.sum()) + len(dataset)
-    size = count * int(np.prod(space.shape)) * np.dtype(space.dtype).itemsize
-    check_budget(f"{dataset.folder} with {count:,} observations", size, "Record fewer frames, or smaller ones.")
+    require_memory(count, space, str(dataset.folder))
     observations = np.empty((count, *space.shape), space.dtype)
     is_labelled = np.ones(count, np.bool_)
     parts: list[tuple[Array, Mapping[str, Array]]] = []
@@ -77,6 +78,12 @@ def recording_of(dataset: EpisodeDataset) -> Recording:
         actions = np.concatenate([_with_row_after(part) for part, _ in parts])
     number = np.repeat(np.arange(len(dataset)), dataset.lengths + 1)
     return Recording(observations, number, actions, labels | ({"is_labelled": is_labelled} if labels else {}))
+
+
+def require_memory(count: int, space: gymnasium.Space[Any], what: str) -> None:
+    """Raise MemoryBudgetError where so many observations of a space do not fit into the memory that is free."""
+    size = count * int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
+    check_budget(f"{what} ({count:,} observations)", size, "Record fewer frames, or smaller ones.")
 
 
 def _labels(infos: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
@@ -144,6 +151,8 @@ def _require_one_size(pictures: Mapping[Path, Array]) -> None:
 
 def _arrays(path: Path) -> Recording:
     """The pictures of an npz file, with `episode`, `actions` and labels where it holds them."""
+    if not zipfile.is_zipfile(path):
+        raise DatasetError(f"{path} is no npz file; numpy.savez writes one")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -153,10 +162,15 @@ def _arrays(path: Path) -> Recording:
     if name is None:
         raise UsageError(f"{path} holds {sorted(arrays)}; the pictures must be called {', '.join(_NPZ_NAMES)}")
     observations = arrays.pop(name)
+    if observations.ndim < 3:
+        raise UsageError(f"{path}: {name} have the shape {observations.shape}, they must be pictures [M, H, W, ...]")
     wrong = [other for other, values in arrays.items() if values.shape[:1] != observations.shape[:1]]
     if wrong:
         raise UsageError(f"{path}: {wrong} have not as many rows as {name} ({len(observations)})")
-    episode = arrays.pop("episode", np.arange(len(observations))).astype(np.int64)
+    episode = arrays.pop("episode", np.arange(len(observations)))
+    if episode.ndim != 1 or episode.dtype.kind not in "iu":
+        raise UsageError(f"{path}: 'episode' is {episode.dtype} {list(episode.shape)}, it must be whole numbers [M]")
+    episode = episode.astype(np.int64)
     if (np.diff(episode) < 0).any():
         raise UsageError(f"{path}: the numbers in 'episode' must not fall; sort the rows by episode and time")
     return Recording(observations, episode, arrays.pop("actions", None), arrays)

@@ -70,7 +70,7 @@ def test_a_few_unreadable_pictures_are_left_out_and_named(tmp_path: Path, caplog
     for number in range(38):
         Image.new("RGB", (5, 4)).save(tmp_path / f"{number:02}.png")
     (tmp_path / "98.png").write_bytes(b"nothing")
-    (tmp_path / "99.png").write_bytes((tmp_path / "00.png").read_bytes()[:50])
+    (tmp_path / "99.png").write_bytes((tmp_path / "00.png").read_bytes()[:30])
     assert len(read_recording(tmp_path)) == 38
     assert "2 of 40 pictures" in caplog.text
     assert "98.png (no picture)" in caplog.text
@@ -93,8 +93,10 @@ def test_arrays_of_an_npz_file_are_taken_by_their_names(tmp_path: Path) -> None:
     ("arrays", "told"),
     [
         ({"x": np.zeros(3)}, r"holds \['x'\]; the pictures must be called observations"),
-        ({"images": np.zeros((3, 2)), "digit": np.zeros(2)}, r"\['digit'\] have not as many rows as images \(3\)"),
-        ({"images": np.zeros((2, 2)), "episode": np.array([1, 0])}, "must not fall"),
+        ({"images": np.zeros((3, 2, 2)), "digit": np.zeros(2)}, r"\['digit'\] have not as many rows as images \(3\)"),
+        ({"images": np.zeros((2, 2, 2)), "episode": np.array([1, 0])}, "must not fall"),
+        ({"images": np.zeros((2, 2, 2)), "episode": np.array([0.5, 1])}, "'episode' is float64"),
+        ({"images": np.array(3)}, r"have the shape \(\), they must be pictures"),
     ],
 )
 def test_npz_files_that_do_not_fit_are_explained(tmp_path: Path, arrays: dict[str, np.ndarray], told: str) -> None:
@@ -106,6 +108,12 @@ def test_npz_files_that_do_not_fit_are_explained(tmp_path: Path, arrays: dict[st
 def test_npz_files_with_objects_are_never_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DatasetError, match="no arrays that can be read"):
+        read_recording(tmp_path / "a.npz")
+
+
+def test_files_that_are_no_npz_are_told_so(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("nothing")
+    with pytest.raises(DatasetError, match="is no npz file"):
         read_recording(tmp_path / "a.npz")
 
 

@@ -13,7 +13,7 @@ from rlkit.data.clips import Clips
 from rlkit.nn.flat import flatten_parameters
 from rlkit.nn.lars import LARS, Slice, lars_slices
 from rlkit.nn.optim import Adam, Momentum, clip_norm
-from rlkit.nn.ranks import mean_over_ranks
+from rlkit.nn.ranks import mean_over_ranks, rank_and_ranks
 from rlkit.nn.synced_batch_norm import sync_norms_
 from rlkit.ops.schedules import linear_between, warmed_up_cosine
 from rlkit.perception.ssl.objective import Method, MethodConfig, Objective, PictureBatch, PretrainTask, new_encoder
@@ -51,7 +51,8 @@ class EncoderLearner:
         self.device = torch.device(task.device)
         encoder = new_encoder(config, task.observation_space, task.seed)
         self.objective = method(config, encoder, task).to(self.device)
-        sync_norms_(self.objective)
+        if rank_and_ranks()[1] > 1:
+            sync_norms_(self.objective)
         learned = _learned(self.objective)
         self.learned = [each.parameter for each in learned]
         self.flat = flatten_parameters(nn.ParameterList(self.learned))
