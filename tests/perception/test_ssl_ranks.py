@@ -17,12 +17,13 @@ import torch
 import torch.distributed as dist
 from ssl_samples import small_learner, wandering_square
 
-from rlkit import registry
 from rlkit.data.clips import ClipSampler
 from rlkit.nn.ranks import mean_over_ranks, rank_and_ranks
 from rlkit.perception.ssl.objective import PictureBatch
 
 RECORDING = wandering_square(episodes=3)
+METHODS = ("margin", "instdisc", "cmc", "moco-v1", "moco-v2", "moco-v3", "simclr")
+"""Those of pairs and banks; test_ssl_temporal_ranks.py and test_ssl_views_ranks.py have the others."""
 Found = dict[str, tuple[list[float], dict[str, npt.NDArray[Any]]]]
 
 
@@ -30,7 +31,7 @@ def learned() -> Found:
     """Losses of three updates along the gradient, and the state after them, by method."""
     found: Found = {}
     rank, ranks = rank_and_ranks()
-    for method in registry.METHODS:
+    for method in METHODS:
         learner = small_learner(method, RECORDING)
         objective, losses = learner.objective.double().train(), []
         clips = ClipSampler(RECORDING, objective.clip_length, 16, 0, rank=rank, ranks=ranks)
