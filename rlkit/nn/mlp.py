@@ -107,9 +107,9 @@ class MLP(nn.Module):
     def numpy_forward(self, x: Floats) -> Floats:
         """Outputs [N, out_features] for inputs [N, in_features], without torch's dispatcher.
 
-        For acting: one row goes through compiled code, 256x256 in a quarter of torch's time. The arrays are views of the
-        parameters, so they follow every optimiser step. Off the CPU it goes through torch. Rounding may differ from
-        `forward`, and between one row and several.
+        For acting: one row goes through compiled code, 256x256 in a quarter of torch's time. The arrays are views of
+        the parameters, so they follow every optimiser step. Off the CPU it goes through torch. Rounding may differ
+        from `forward`, and between one row and several.
         """
         if not self.flat.is_cpu:
             with torch.no_grad():
