@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import socket
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from two_ranks import results_of_two_ranks
 
 from rlkit.nn.ranks import gathered, mean_over_ranks, rank_and_ranks
 from rlkit.nn.synced_batch_norm import sync_norms_
@@ -41,34 +38,16 @@ def one_step() -> tuple[list[Tensor], Tensor]:
     )
 
 
-def in_rank(rank: int, port: int, queue: Any) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def measured() -> tuple[list[Any], list[float], float]:
+    """As lists, which a queue carries whole."""
     gradients, statistics = one_step()
-    mean = mean_over_ranks(torch.tensor([float(rank)]))
-    queue.put((rank, [gradient.tolist() for gradient in gradients], statistics.tolist(), mean.item()))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def two_ranks(target: Callable[..., None]) -> list[Any]:
-    context = multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    queue = context.Queue()
-    processes = [context.Process(target=target, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    found = sorted(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(timeout=30)
-    return found
+    mean = mean_over_ranks(torch.tensor([float(rank_and_ranks()[0])]))
+    return [gradient.tolist() for gradient in gradients], statistics.tolist(), mean.item()
 
 
 def test_two_ranks_give_the_gradients_and_statistics_of_one_process() -> None:
     alone, statistics = one_step()
-    for _, gradients, of_rank, mean in two_ranks(in_rank):
+    for gradients, of_rank, mean in results_of_two_ranks(measured):
         assert mean == 0.5
         torch.testing.assert_close(torch.tensor(of_rank), statistics)
         for found, right in zip(gradients, alone, strict=True):

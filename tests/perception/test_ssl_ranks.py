@@ -5,8 +5,6 @@ In double precision: where the features of new encoders are alike, batch norms m
 
 from __future__ import annotations
 
-import multiprocessing
-import socket
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-import torch.distributed as dist
 from ssl_samples import small_learner, wandering_square
+from two_ranks import results_of_two_ranks
 
 from rlkit.data.clips import ClipSampler
 from rlkit.nn.ranks import mean_over_ranks, rank_and_ranks
@@ -49,28 +47,10 @@ def learned() -> Found:
     return found
 
 
-def in_rank(rank: int, port: int, queue: Any) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    queue.put((rank, learned()))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_ranks_learn_as_one_process_does() -> None:
-    context = multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    queue = context.Queue()
-    processes = [context.Process(target=in_rank, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
     alone = learned()
-    of_ranks = [queue.get(timeout=150)[1] for _ in processes]
-    for process in processes:
-        process.join(timeout=30)
+    of_ranks = results_of_two_ranks(learned)
     for of_rank in of_ranks:
         for method, (losses, state) in alone.items():
             np.testing.assert_allclose(of_rank[method][0], losses, rtol=1e-9, err_msg=method)

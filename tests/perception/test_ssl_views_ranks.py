@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import socket
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from ssl_samples import small_learner, wandering_square
+from two_ranks import results_of_two_ranks
 
 from rlkit.data.clips import ClipSampler
 from rlkit.nn.ranks import rank_and_ranks
@@ -36,28 +34,13 @@ def learned(method: str) -> list[float]:
     return [*losses, *learner.flat.tolist(), *torch.cat([torch.zeros(1), *buffers]).tolist()]
 
 
-def in_rank(rank: int, port: int, queue: Any) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    queue.put((rank, {method: learned(method) for method in METHODS}))
-    dist.barrier()
-    dist.destroy_process_group()
+def all_learned() -> dict[str, list[float]]:
+    return {method: learned(method) for method in METHODS}
 
 
 @pytest.fixture(scope="module")
 def both() -> list[dict[str, list[float]]]:
-    context = multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    queue = context.Queue()
-    processes = [context.Process(target=in_rank, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    found = sorted((queue.get(timeout=150) for _ in processes), key=lambda of_rank: of_rank[0])
-    for process in processes:
-        process.join(timeout=30)
-    return [learned_there for _, learned_there in found]
+    return results_of_two_ranks(all_learned)
 
 
 @pytest.mark.parametrize("method", METHODS)
