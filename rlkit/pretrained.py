@@ -9,14 +9,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rlkit import registry
-from rlkit.config import ConfigTree, problems_of
 from rlkit.data.space_json import space_from_json
-from rlkit.errors import CheckpointError, ConfigError, UnsupportedTaskError
+from rlkit.errors import CheckpointError, UnsupportedTaskError
 from rlkit.nn.backbones import Backbone
 from rlkit.nn.encoders import to_channels
-from rlkit.perception.ssl.objective import MethodConfig, new_encoder
-from rlkit.runs import RunFolder, open_run
+from rlkit.perception.ssl.objective import new_encoder
+from rlkit.pretrain_config import stored_pretraining
+from rlkit.runs import open_run
 from rlkit.types import Floats, Obs
 
 ROWS_AT_ONCE = 512
@@ -83,7 +82,7 @@ class PretrainedEncoder(FrozenBackbone):
         folder = open_run(Path(run))
         stored = folder.checkpoints.load(policy_only=True)
         space = space_from_json(folder.meta()["observation_space"])
-        backbone = new_encoder(method_config(folder), space, seed=0)
+        backbone = new_encoder(stored_pretraining(folder).method, space, seed=0)
         try:
             backbone.load_state_dict(stored.policy["encoder"])
         except (RuntimeError, KeyError) as error:
@@ -97,14 +96,3 @@ class PretrainedEncoder(FrozenBackbone):
 def load_encoder(run: str | Path, device: str = "cpu") -> PretrainedEncoder:
     """The encoder of a run of `rlkit.pretrain`, frozen: `.features(pictures)` gives [B, D] of uint8 [B, *O]."""
     return PretrainedEncoder(run, device)
-
-
-def method_config(folder: RunFolder) -> MethodConfig:
-    """The options of the method of a pretraining run. Raises ConfigError where they are none."""
-    tree = folder.config_tree()
-    method = dict(tree.data["method"])
-    config_class: type[MethodConfig] = registry.method_class(str(method.pop("name", None))).Config
-    config, problems = problems_of(config_class, ConfigTree(method, tree.source, tree.lines), "method.")
-    if config is None:
-        raise ConfigError(problems)
-    return config

@@ -14,30 +14,29 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import yaml
 from gymnasium import spaces
-from pydantic import Field
 
 from rlkit import registry, seeding
 from rlkit.assembly import device_of, limited_threads
 from rlkit.checkpoint import Checkpoint
-from rlkit.config import ConfigTree, Options, problems_of
+from rlkit.config import ConfigTree
 from rlkit.data.clips import ClipSampler, Recording
 from rlkit.data.datasets import MANIFEST, EpisodeDataset
 from rlkit.data.recordings import read_recording, recording_of, require_memory
 from rlkit.data.space_json import space_from_json, space_to_json
-from rlkit.errors import CheckpointError, ConfigError, RlkitError, UsageError
+from rlkit.errors import CheckpointError, RlkitError, UsageError
 from rlkit.frames import FrameSource, observation_space_of, record_frames
 from rlkit.hooks import INTERRUPTS, Checkpoints, Log, ProgressLine, StopConditions, stop_on_signals
 from rlkit.loop import Hook, Session, fit
 from rlkit.nn.encoders import is_image
 from rlkit.nn.ranks import joined_ranks, rank_and_ranks, wait_for_all
 from rlkit.perception.ssl.learner import EncoderLearner
-from rlkit.perception.ssl.objective import MethodConfig, PretrainTask, new_encoder
+from rlkit.perception.ssl.objective import PretrainTask, new_encoder
+from rlkit.pretrain_config import PretrainConfig, PretrainOptions, config_of, stored_pretraining
 from rlkit.projector import SHOWN, write_views
 from rlkit.representation import Representation
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
@@ -47,67 +46,6 @@ _LOG = logging.getLogger(__name__)
 FRAMES = "frames"
 """Of a run, the dataset that it recorded."""
 _ADVICE = "Usual causes: a learning rate too high: try --method.learning-rate ten times smaller."
-
-
-class PretrainOptions(Options):
-    """Everything about a pretraining run except its method's own options. A step is an update."""
-
-    env: str | None = None
-    """environment to record pictures on: gymnasium id, `module:EnvId-v0` or `path/to/file.py:ClassName`"""
-    env_args: tuple[str, ...] = ()
-    """arguments of the environment's constructor, as key=value"""
-    wrap: tuple[str, ...] = ()
-    """wrappers from the inside out, as NAME or NAME:key=value,key=value (see `rlkit list wrappers`)"""
-    policy: str | None = None
-    """run whose policy acts while pictures are recorded; by default actions are random"""
-    frames: int = Field(100_000, ge=2)
-    """pictures to record"""
-    data: str | None = None
-    """learn from this instead: a dataset of episodes, a folder of pictures, or an npz file"""
-    updates: int = Field(10_000, ge=1)
-    """updates of the whole run"""
-    seed: int = Field(0, ge=0)
-    """seed of every random stream of the run"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where networks live; auto: cuda where there is one"""
-    threads: int = Field(1, ge=1)
-    """threads of one matrix product or convolution"""
-    log_every: int | None = Field(None, ge=1)
-    """updates between two logged points; by default about 200 points a run"""
-    eval_every: int | None = Field(None, ge=0)
-    """updates between two looks at the features of 512 of the pictures; 0: never; by default 20 a run"""
-    checkpoint_every: int | None = Field(None, ge=1)
-    """updates between two checkpoints; by default 10 a run"""
-    max_seconds: float | None = Field(None, gt=0)
-    """stop after this many seconds in this process, with a checkpoint"""
-
-    def with_cadence(self) -> PretrainOptions:
-        """The same options with the defaults that depend on `updates` filled in."""
-        return self.model_copy(
-            update={
-                "log_every": self.log_every or max(self.updates // 200, 1),
-                "eval_every": max(self.updates // 20, 1) if self.eval_every is None else self.eval_every,
-                "checkpoint_every": self.checkpoint_every or max(self.updates // 10, 1),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """A resolved pretraining run."""
-
-    method_name: str
-    method: MethodConfig
-    options: PretrainOptions
-
-    def to_tree(self) -> dict[str, Any]:
-        """The tree that `config.yaml` holds."""
-        method = {"name": self.method_name, **self.method.model_dump(mode="json")}
-        return {"method": method, **self.options.model_dump(mode="json")}
-
-    def to_yaml(self) -> str:
-        """`config.yaml` as text."""
-        return yaml.safe_dump(self.to_tree(), sort_keys=False, default_flow_style=False)
 
 
 @dataclass(frozen=True)
@@ -146,24 +84,6 @@ def pretrain(
     """
     tree = {**options, "method": {"name": method, **(method_config or {})}}
     return start_pretraining(config_of(ConfigTree(tree)), run_dir)
-
-
-def config_of(tree: ConfigTree) -> PretrainConfig:
-    """The config that a tree describes.
-
-    Raises:
-        ConfigError: every mistake at once.
-        UnknownNameError: there is no such method.
-    """
-    method = dict(tree.data.get("method", {}))
-    name = str(method.pop("name", None))
-    config_class = registry.method_class(name).Config
-    own = {key: value for key, value in tree.data.items() if key != "method"}
-    options, problems = problems_of(PretrainOptions, ConfigTree(own, tree.source, tree.lines))
-    config, of_method = problems_of(config_class, ConfigTree(method, tree.source, tree.lines), "method.")
-    if options is None or config is None:
-        raise ConfigError([*problems, *of_method])
-    return PretrainConfig(name, config, options)
 
 
 def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None) -> PretrainResult:
@@ -264,13 +184,6 @@ def _go_on(folder: RunFolder, updates: int | None) -> PretrainResult:
                 f"{meta['digest'][:12]}): put the old ones back, or begin a new run"
             )
         return _Pretraining(config, folder, recording, meta).execute(checkpoint)
-
-
-def stored_pretraining(folder: RunFolder) -> PretrainConfig:
-    """The config that a pretraining run was started with. Raises UsageError where it is another kind of run."""
-    if not folder.is_pretraining:
-        raise UsageError(f"{folder.path} is no pretraining run; `rlkit pretrain METHOD` makes one")
-    return config_of(folder.config_tree())
 
 
 def _prepare(config: PretrainConfig, folder: RunFolder) -> None:

@@ -24,8 +24,8 @@ from rlkit.perception.probing.neighbour_probe import NeighbourProbe
 from rlkit.perception.probing.probe import Probe, ProbeTable, probe
 from rlkit.perception.probing.supervised_probe import SupervisedProbe
 from rlkit.perception.ssl.objective import new_encoder
-from rlkit.pretrained import FrozenBackbone, PretrainedEncoder, method_config
-from rlkit.pretraining import stored_pretraining
+from rlkit.pretrain_config import stored_pretraining
+from rlkit.pretrained import FrozenBackbone, PretrainedEncoder
 from rlkit.runs import open_run
 from rlkit.types import Array
 
@@ -90,7 +90,7 @@ def judge(run: str | Path, options: ProbeOptions) -> Judgement:
         device = device_of(options.device)
         encoder = PretrainedEncoder(run, device)
         encoder.require_space(dataset.observation_space)
-        untrained = new_encoder(method_config(open_run(Path(run))), encoder.observation_space, options.seed)
+        untrained = new_encoder(stored_pretraining(open_run(Path(run))).method, encoder.observation_space, options.seed)
         by: Probe = LinearProbe(device=device) if options.kind == "linear" else NeighbourProbe(device=device)
         tables = {"pretrained": _probed(parts, encoder.features, by)}
         tables["untrained"] = _probed(parts, FrozenBackbone(untrained, encoder.observation_space, device).features, by)

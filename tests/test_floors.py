@@ -60,6 +60,7 @@ ROWS = {
         "rlkit.autotune",
         "rlkit.run_encoder",
         "rlkit.frames",
+        "rlkit.pretrain_config",
         "rlkit.pretrained",
         "rlkit.pretraining",
         "rlkit.probing",

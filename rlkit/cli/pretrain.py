@@ -52,7 +52,8 @@ def run(arguments: list[str]) -> int:
 
 def _begin(method: str, arguments: list[str]) -> int:
     config_class: Any = registry.method_class(method).Config
-    from rlkit.pretraining import PretrainConfig, PretrainOptions, start_pretraining
+    from rlkit.pretrain_config import PretrainConfig, PretrainOptions
+    from rlkit.pretraining import start_pretraining
 
     model: Any = create_model(
         "PretrainOptions", __base__=PretrainOptions, method=(config_class, config_class()), run_dir=(Path | None, None)
