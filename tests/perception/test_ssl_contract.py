@@ -87,9 +87,10 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(method: str) 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_learning_lowers_the_loss_and_features_still_differ(method: str) -> None:
-    learner = small_learner(method, RECORDING, updates=40, learning_rate=1e-3)
+    updates = 80 if method in ("bert", "moco-v2") else 40  # slow to get far beyond their noise
+    learner = small_learner(method, RECORDING, updates=updates, learning_rate=1e-3)
     clips = sampler_of(learner, RECORDING)
-    losses = [learner.learn(next(clips))["train/loss"] for _ in range(40)]
+    losses = [learner.learn(next(clips))["train/loss"] for _ in range(updates)]
     first = FILLING.get(method, 0)
     # DINO's centre, which begins at 0, first takes away what the outputs of all pictures have in common
     assert np.mean(losses[-8:]) < np.mean(losses[first : first + 8]) or method == "dino"
