@@ -92,9 +92,9 @@ def test_heads_are_those_of_each_version() -> None:
     v1, v2, v3 = (small_learner(f"moco-v{version}", RECORDING) for version in (1, 2, 3))
     assert kinds(v1, "head") == ["Linear"]
     assert kinds(v2, "head") == ["Linear", "ReLU", "Linear"]
-    hidden = ["Linear", "SyncedBatchNorm", "ReLU"]
-    assert kinds(v3, "projection") == [*hidden, *hidden, "Linear", "SyncedBatchNorm"]
-    assert kinds(v3, "prediction") == [*hidden, "Linear", "SyncedBatchNorm"]
+    hidden = ["Linear", "BatchNorm1d", "ReLU"]
+    assert kinds(v3, "projection") == [*hidden, *hidden, "Linear", "BatchNorm1d"]
+    assert kinds(v3, "prediction") == [*hidden, "Linear", "BatchNorm1d"]
     assert v3.objective.get_submodule("prediction.4").state_dict().keys() == {
         "running_mean", "running_var", "num_batches_tracked"
     }  # fmt: skip

@@ -8,7 +8,6 @@ from ssl_samples import sampler_of, small_learner, wandering_square
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from rlkit.nn.synced_batch_norm import SyncedBatchNorm
 from rlkit.perception.ssl.learner import EncoderLearner
 from rlkit.perception.ssl.objective import PictureBatch
 from rlkit.perception.ssl.simsiam import SimSiam
@@ -40,7 +39,7 @@ def test_loss_and_gradient_are_those_of_the_other_view_as_a_constant() -> None:
 def test_the_projection_ends_in_a_norm_without_scale_and_the_prediction_is_narrow_in_the_middle() -> None:
     _, objective, _ = simsiam()
     last = objective.projection[-1]
-    assert isinstance(last, SyncedBatchNorm)
+    assert isinstance(last, nn.BatchNorm1d)
     assert last.weight is None
     linear = [layer for layer in objective.prediction if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(32, 8), (8, 32)]
