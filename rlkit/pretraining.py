@@ -179,8 +179,9 @@ def _go_on(folder: RunFolder, updates: int | None) -> PretrainResult:
                 folder.write_config(config)
         recording = _stored_recording(config, folder)
         if (digest := _digest(recording)) != meta["digest"]:
+            source = config.options.data or folder.path / FRAMES
             raise UsageError(
-                f"{config.options.data} holds other pictures than when the run began (digest {digest[:12]}, it was "
+                f"{source} holds other pictures than when the run began (digest {digest[:12]}, it was "
                 f"{meta['digest'][:12]}): put the old ones back, or begin a new run"
             )
         return _Pretraining(config, folder, recording, meta).execute(checkpoint)

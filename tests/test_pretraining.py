@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -102,6 +103,16 @@ def test_other_pictures_than_those_it_began_with_are_refused(tmp_path: Path) -> 
     np.savez(tmp_path / "data.npz", images=255 - pictures)
     with pytest.raises(UsageError, match="holds other pictures than when the run began"):
         resume_pretraining(tmp_path / "run", updates=4)
+
+
+def test_a_recording_that_was_exchanged_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    other = tmp_path / "other"
+    rlkit.pretrain("simclr", run_dir=other, env=ENV, frames=100, updates=1, seed=7, method_config=SMALL)
+    shutil.rmtree(tmp_path / "run" / "frames")
+    shutil.copytree(other / "frames", tmp_path / "run" / "frames")
+    with pytest.raises(UsageError, match=r"run/frames holds other pictures than when the run began"):
+        resume_pretraining(tmp_path / "run", updates=14)
 
 
 @pytest.mark.parametrize(
