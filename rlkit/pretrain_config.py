@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field
 
 from rlkit import registry
-from rlkit.config import ConfigTree, Options, problems_of
+from rlkit.config import ConfigTree, problems_of
 from rlkit.errors import ConfigError, UsageError
+from rlkit.fitting import FitOptions
 from rlkit.perception.ssl.objective import MethodConfig
 from rlkit.runs import RunFolder
 
 
-class PretrainOptions(Options):
+class PretrainOptions(FitOptions):
     """Everything about a pretraining run except its method's own options. A step is an update."""
 
     env: str | None = None
@@ -30,32 +31,6 @@ class PretrainOptions(Options):
     """pictures to record"""
     data: str | None = None
     """learn from this instead: a dataset of episodes, a folder of pictures, or an npz file"""
-    updates: int = Field(10_000, ge=1)
-    """updates of the whole run"""
-    seed: int = Field(0, ge=0)
-    """seed of every random stream of the run"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where networks live; auto: cuda where there is one"""
-    threads: int = Field(1, ge=1)
-    """threads of one matrix product or convolution"""
-    log_every: int | None = Field(None, ge=1)
-    """updates between two logged points; by default about 200 points a run"""
-    eval_every: int | None = Field(None, ge=0)
-    """updates between two looks at the features of 512 of the pictures; 0: never; by default 20 a run"""
-    checkpoint_every: int | None = Field(None, ge=1)
-    """updates between two checkpoints; by default 10 a run"""
-    max_seconds: float | None = Field(None, gt=0)
-    """stop after this many seconds in this process, with a checkpoint"""
-
-    def with_cadence(self) -> PretrainOptions:
-        """The same options with the defaults that depend on `updates` filled in."""
-        return self.model_copy(
-            update={
-                "log_every": self.log_every or max(self.updates // 200, 1),
-                "eval_every": max(self.updates // 20, 1) if self.eval_every is None else self.eval_every,
-                "checkpoint_every": self.checkpoint_every or max(self.updates // 10, 1),
-            }
-        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,10 @@ from rlkit.data.clips import ClipSampler, Recording
 from rlkit.data.datasets import MANIFEST, EpisodeDataset
 from rlkit.data.recordings import read_recording, recording_of, require_memory
 from rlkit.data.space_json import space_from_json, space_to_json
-from rlkit.errors import CheckpointError, RlkitError, UsageError
+from rlkit.errors import RlkitError, UsageError
+from rlkit.fitting import FitResult, FitRun
 from rlkit.frames import FrameSource, observation_space_of, record_frames
-from rlkit.hooks import INTERRUPTS, Checkpoints, Log, ProgressLine, StopConditions, stop_on_signals
-from rlkit.loop import Hook, Session, fit
+from rlkit.loop import Session
 from rlkit.nn.encoders import is_image
 from rlkit.nn.ranks import joined_ranks, rank_and_ranks, wait_for_all
 from rlkit.perception.ssl.learner import EncoderLearner
@@ -40,28 +39,12 @@ from rlkit.pretrain_config import PretrainConfig, PretrainOptions, config_of, st
 from rlkit.projector import SHOWN, write_views
 from rlkit.representation import Representation
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
-from rlkit.types import Array, State, Task
+from rlkit.types import Array
 
 _LOG = logging.getLogger(__name__)
 FRAMES = "frames"
 """Of a run, the dataset that it recorded."""
 _ADVICE = "Usual causes: a learning rate too high: try --method.learning-rate ten times smaller."
-
-
-@dataclass(frozen=True)
-class PretrainResult:
-    """What came of a pretraining run; `evaluated` is the last look at the features of some pictures."""
-
-    run_dir: Path
-    updates: int
-    seconds: float
-    status: str
-    evaluated: Mapping[str, float]
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command line."""
-        return INTERRUPTS.get(self.status, 0)
 
 
 def pretrain(
@@ -70,7 +53,7 @@ def pretrain(
     run_dir: str | Path | None = None,
     method_config: Mapping[str, Any] | None = None,
     **options: Any,
-) -> PretrainResult:
+) -> FitResult:
     """Pretrain an encoder and leave a run folder behind.
 
     Args:
@@ -86,7 +69,7 @@ def pretrain(
     return start_pretraining(config_of(ConfigTree(tree)), run_dir)
 
 
-def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None) -> PretrainResult:
+def start_pretraining(config: PretrainConfig, run_dir: str | Path | None = None) -> FitResult:
     """Record or read the pictures, and begin the run.
 
     Started by `torchrun`, the first process does this alone, and all of them learn; after a restart they go on.
@@ -140,7 +123,7 @@ def _new_run(config: PretrainConfig, run_dir: str | Path | None) -> RunFolder:
     return folder
 
 
-def resume_pretraining(run: str | Path, updates: int | None = None) -> PretrainResult:
+def resume_pretraining(run: str | Path, updates: int | None = None) -> FitResult:
     """Go on exactly where the run stopped; a larger `updates` extends it, schedules keep their first horizon.
 
     Raises:
@@ -152,7 +135,7 @@ def resume_pretraining(run: str | Path, updates: int | None = None) -> PretrainR
         return _go_on(folder, updates)
 
 
-def _go_on(folder: RunFolder, updates: int | None) -> PretrainResult:
+def _go_on(folder: RunFolder, updates: int | None) -> FitResult:
     """Learn from where the run is; every rank does."""
     config = stored_pretraining(folder)
     is_first = rank_and_ranks()[0] == 0
@@ -262,73 +245,35 @@ def _digest(recording: Recording) -> str:
 
 
 class _Pretraining:
-    """One pretraining run in this process: learner, sampler, session and hooks, put together."""
+    """One pretraining run in this process."""
 
     def __init__(
         self, config: PretrainConfig, folder: RunFolder, recording: Recording, meta: Mapping[str, Any]
     ) -> None:
         options = config.options
-        self.folder, self.options = folder, options
         space, action_space = space_from_json(meta["observation_space"]), meta["action_space"]
         task = PretrainTask(
             space, None if action_space is None else space_from_json(action_space), len(recording),
             meta["schedule_updates"], options.seed, device_of(options.device),
         )  # fmt: skip
+        self.folder = folder
         self.learner = EncoderLearner(registry.method_class(config.method_name), config.method, task)
         objective = self.learner.objective
-        seed = seeding.integer_seed(options.seed, "clips")
         rank, ranks = rank_and_ranks()
-        self.sampler = ClipSampler(
-            recording, objective.clip_length, config.method.batch_size, seed, rank=rank, ranks=ranks
+        sampler = ClipSampler(
+            recording, objective.clip_length, config.method.batch_size, seeding.integer_seed(options.seed, "clips"),
+            rank=rank, ranks=ranks,
         )  # fmt: skip
         self.representation = Representation(
             options.eval_every or 0, self.learner.features, recording, objective.uninformed_loss, options.seed,
             folder.path,
         )  # fmt: skip
-        self.checkpoints = Checkpoints(options.checkpoint_every or 1, folder.checkpoints, self._state)
-        hooks: list[Hook] = [
-            self.representation,
-            Log(options.log_every or 1, folder.path),
-            StopConditions(None, None, options.max_seconds),
-            self.checkpoints,
-            ProgressLine(f"{config.method_name} on {options.env or options.data}", None),
-        ]
-        self._is_first, self._is_alone = rank == 0, ranks == 1  # all ranks have the same state: one keeps it
-        self.session = Session(
-            Task(space, spaces.Discrete(1), seed=options.seed), options.updates, hooks if self._is_first else [],
-            seeding.generator(options.seed, "session"), unit="update", advice=_ADVICE,
-        )  # fmt: skip
+        title = f"{config.method_name} on {options.env or options.data}"
+        self.run = FitRun(folder, options, title, space, self.learner, sampler, self.representation, _ADVICE)
 
-    def execute(self, checkpoint: Checkpoint | None) -> PretrainResult:
-        """Learn to the end or to the next interrupt; close everything whatever happens."""
-        session = self.session
-        if self._is_first:
-            self.folder.forget_result()
-        status = "failed"
-        with limited_threads(self.options.threads):
-            seeding.seed_global_generators(self.options.seed)
-            try:
-                with stop_on_signals(session) if self._is_alone else nullcontext():  # ranks stop together or not at all
-                    if checkpoint is not None:
-                        self._load(checkpoint)
-                    session.start()
-                    if self._is_first:
-                        self._show_views(session)
-                    fit(self.learner, self.sampler, session)
-                    if self._is_first:
-                        self.checkpoints.save_if_new(session)
-                status = session.stop_reason or "done"
-            finally:
-                session.stop()
-                result = PretrainResult(
-                    self.folder.path, session.step, session.seconds, status, self.representation.last
-                )  # fmt: skip
-                if self._is_first:
-                    seconds = round(result.seconds, 3)
-                    self.folder.write_result(
-                        {"steps": result.updates, "seconds": seconds, "status": status, **result.evaluated}
-                    )
-        return result
+    def execute(self, checkpoint: Checkpoint | None) -> FitResult:
+        """Learn to the end or to the next interrupt."""
+        return self.run.execute(checkpoint, self._show_views)
 
     def _show_views(self, session: Session) -> None:
         """Put some pictures and views of them into TensorBoard, as a run begins."""
@@ -341,23 +286,3 @@ class _Pretraining:
                 write_views(self.folder.path, "views", 0, [pictures.numpy(), *(view.cpu().numpy() for view in views)])
             except OSError as error:
                 _LOG.warning("cannot write the picture of views (%s)", error.strerror)
-
-    def _state(self) -> tuple[State, State]:
-        training = {
-            "learner": self.learner.training_state(),
-            "sampler": self.sampler.state(),
-            "session": self.session.state(),
-            "global_generators": seeding.global_generators_state(),
-        }
-        return self.learner.policy_state(), training
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        training = checkpoint.training
-        if training is None:
-            raise CheckpointError(f"{checkpoint.path} holds only an encoder; it cannot be trained on")
-        self.learner.load_policy_state(checkpoint.policy)
-        self.learner.load_training_state(training["learner"])
-        self.sampler.load_state(training["sampler"])
-        self.session.load_state(training["session"])
-        self.session.last_checkpoint = checkpoint.path
-        seeding.load_global_generators_state(training["global_generators"])

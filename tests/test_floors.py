@@ -59,6 +59,7 @@ ROWS = {
         "rlkit.assembly",
         "rlkit.autotune",
         "rlkit.run_encoder",
+        "rlkit.fitting",
         "rlkit.frames",
         "rlkit.pretrain_config",
         "rlkit.pretrained",
