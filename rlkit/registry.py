@@ -14,6 +14,7 @@ from rlkit.errors import UnknownNameError, UnsupportedTaskError, UsageError, did
 from rlkit.types import TunesEncoder
 
 if TYPE_CHECKING:
+    from rlkit.perception.detection.detector import DetectorClass
     from rlkit.perception.ssl.objective import Method
 
 
@@ -184,6 +185,30 @@ def method_class(name: str) -> Method:
         raise UnknownNameError("method", name, METHODS)
     module, _, attribute = METHODS[name].target.partition(":")
     found: Method = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """One registered detector: where its class is, and what it is in a line."""
+
+    target: str
+    summary: str
+
+
+_DETECTION = "rlkit.perception.detection"
+DETECTORS: dict[str, DetectorEntry] = {
+    "gru": DetectorEntry(f"{_DETECTION}.recurrent:GRUDetector", "a gated recurrent unit, the baseline of all others"),
+    "lstm": DetectorEntry(f"{_DETECTION}.recurrent:LSTMDetector", "a long short-term memory, the same recipe"),
+}
+
+
+def detector_class(name: str) -> DetectorClass:
+    """The detector behind a registered name. Raises UnknownNameError."""
+    if name not in DETECTORS:
+        raise UnknownNameError("detector", name, DETECTORS)
+    module, _, attribute = DETECTORS[name].target.partition(":")
+    found: DetectorClass = getattr(importlib.import_module(module), attribute)
     return found
 
 

@@ -1,0 +1,1 @@
+"""Online action detection: what happens in a stream, told frame by frame."""
