@@ -40,4 +40,5 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tens
 
 def _weighted_mean(term: Tensor, weight: Tensor) -> Tensor:
     """Σ w x / Σ w; zero where nothing has weight."""
-    return (term * weight).sum() / weight.sum().clamp(min=torch.finfo(term.dtype).tiny)
+    total = weight.sum()
+    return (term * weight).sum() / torch.where(total > 0, total, 1.0)
