@@ -1,0 +1,1 @@
+"""Online action detection: what is happening in a stream, told frame by frame."""
