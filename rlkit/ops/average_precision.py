@@ -159,12 +159,13 @@ def interpolated_average_precision(hits: Array, positives: int, depth: float = 1
 def eleven_point_average_precision(hits: Array, positives: int, depth: float = 1.0) -> float:
     """Mean of the interpolated precision at recalls 0, depth / 10, … depth (VOC 2007); arguments as above.
 
-    Recalls are compared exactly, where codes that step by the float 0.1 miss a recall of 3/10.
+    The recalls are multiples of the float depth / 10, as in the codes that papers use: 3 · 0.1 is more than 3/10, and 3
+    starts of 10 do not reach it.
     """
     if positives == 0:
         return np.nan
     precision, recall = _interpolated(hits, positives)
-    places = np.searchsorted(recall, np.arange(11) * depth / 10 - 1e-12)
+    places = np.searchsorted(recall, np.arange(11) * (depth / 10))
     return float(np.concatenate((precision, [0.0]))[places].mean())
 
 

@@ -21,9 +21,8 @@ def frames_of(rows: list[tuple[float, float, int]], rule: LabelRule, length: int
 
 def test_each_rule_has_its_own_frames_of_one_interval() -> None:
     """0.6 to 1.3 s at 4 a second is 2.4 to 5.2 frames."""
-    found = {
-        name: frames_of([(0.6, 1.3, 1)], replace(rule, frames_per_second=4.0)) for name, rule in LABEL_RULES.items()
-    }
+    rules = {name: replace(rule, frames_per_second=4.0) for name, rule in LABEL_RULES.items()}
+    found = {name: frames_of([(0.6, 1.3, 1)], rule) for name, rule in rules.items()}
     floor_ceil, middle = [2, 3, 4, 5], [2, 3, 4]
     assert found == {
         "lstr": floor_ceil, "miniroad": floor_ceil, "testra": floor_ceil, "oadtr": floor_ceil, "idn": floor_ceil,
@@ -34,6 +33,10 @@ def test_each_rule_has_its_own_frames_of_one_interval() -> None:
 def test_an_interval_that_stops_where_a_frame_begins_has_that_frame_by_woads_rule_alone() -> None:
     assert frames_of([(0.5, 1.0, 1)], FLOOR_CEIL) == [2, 3]
     assert frames_of([(0.5, 1.0, 1)], LABEL_RULES["woad"]) == [2, 3, 4]
+
+
+def test_a_frame_whose_middle_is_the_start_is_in_and_one_whose_middle_is_the_stop_is_out() -> None:
+    assert frames_of([(0.625, 1.125, 1)], LABEL_RULES["middle"]) == [2, 3]
 
 
 def test_the_rate_is_part_of_the_rule() -> None:
@@ -58,10 +61,8 @@ def test_background_is_where_nothing_else_is_and_classes_may_overlap() -> None:
     assert labels.dtype == np.uint8
     assert labels.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 0]]
     assert frame_labels(Intervals.of([]), 2, 3, FLOOR_CEIL).tolist() == [[1, 0, 0]] * 2
-    assert frame_labels(Intervals.of([(0.0, 0.25, 0)]), 2, 3, FLOOR_CEIL, background=None).tolist() == [
-        [1, 0, 0],
-        [0] * 3,
-    ]
+    bare = frame_labels(Intervals.of([(0.0, 0.25, 0)]), 2, 3, FLOOR_CEIL, background=None)
+    assert bare.tolist() == [[1, 0, 0], [0, 0, 0]]
 
 
 def test_with_a_single_label_the_class_that_starts_last_has_the_frame() -> None:

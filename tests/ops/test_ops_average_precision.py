@@ -193,8 +193,11 @@ def test_eleven_points_are_the_mean_precision_at_eleven_recalls() -> None:
     assert eleven_point_average_precision(hits, 4, depth=0.5) == pytest.approx(2 / 3, abs=1e-15)
 
 
-def test_a_recall_of_three_tenths_is_reached_by_three_of_ten() -> None:
-    assert eleven_point_average_precision(np.ones(3, np.bool_), 10) == pytest.approx(4 / 11, abs=1e-15)
+def test_three_of_ten_are_less_than_three_times_a_float_tenth_as_published() -> None:
+    """Reached are the recalls 0, 0.1 and 0.2; of 2 of 10 there is no doubt, nor of 4."""
+    for found, points in ((2, 3), (3, 3), (4, 5)):
+        expected = points / 11
+        assert eleven_point_average_precision(np.ones(found, np.bool_), 10) == pytest.approx(expected, abs=1e-15)
 
 
 def test_nothing_claimed_is_zero_and_nothing_there_is_nan() -> None:
