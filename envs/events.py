@@ -22,7 +22,7 @@ EVENTS = "events/"
 
 @runtime_checkable
 class TellsEvents(Protocol):
-    """An environment or wrapper that names the classes of its events, `background` first."""
+    """An environment or wrapper that names its classes of events, `background` first where they exclude each other."""
 
     event_classes: tuple[str, ...]
 

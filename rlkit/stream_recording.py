@@ -180,6 +180,7 @@ class _EventCheck:
 
     def __init__(self, classes: tuple[str, ...] | None) -> None:
         self._keys = None if classes is None else {EVENTS + name for name in classes if name != BACKGROUND}
+        self._exclude = classes is not None and BACKGROUND in classes
         self._steps = 0
 
     def events(self, info: Mapping[str, Any]) -> dict[str, np.bool_]:
@@ -204,9 +205,16 @@ class _EventCheck:
                 "step tells all classes of event_classes but background, or, without these, what the first step told"
             )
         try:
-            return {key: np.bool_(as_flag(value, key)) for key, value in told.items()}
+            events = {key: np.bool_(as_flag(value, key)) for key, value in told.items()}
         except ValueError as error:
             raise EnvironmentFault(f"step {self._steps} of the recording: {error}") from error
+        if self._exclude and sum(events.values()) > 1:
+            both = [key for key, is_true in events.items() if is_true]
+            raise EnvironmentFault(
+                f"step {self._steps} of the recording told {both} at once, "
+                f"but classes with {BACKGROUND} exclude each other; leave it out of event_classes where they may meet"
+            )
+        return events
 
 
 class _Progress:

@@ -43,6 +43,13 @@ class Counting(gym.Env):
 class Declared(Counting):
     event_classes = ("background", "odd", "even")
 
+class Both(Declared):
+    def told(self):
+        return {"events/odd": 1, "events/even": 1}
+
+class Free(Both):
+    event_classes = ("odd", "even")
+
 class Changing(Counting):
     def told(self):
         return {"events/odd": 1} if self.steps < 3 else {"events/even": 1}
@@ -158,6 +165,7 @@ def test_one_s_own_environment_is_recorded_with_random_actions_and_without_other
         ),
         ("Changing", EnvironmentFault, r"step 3 .* told \['events/even'\], it should tell \['events/odd'\]"),
         ("Grades", EnvironmentFault, r"step 2 .* events/odd is int 2, expected True or False"),
+        ("Both", EnvironmentFault, r"step 1 .* \['events/odd', 'events/even'\] at once.*exclude each other"),
         ("Silent", UsageError, r"tells no events.*\['lives'\].*events/<class>"),
     ],
 )
@@ -166,6 +174,11 @@ def test_events_that_are_told_wrongly_stop_the_recording(
 ) -> None:
     with pytest.raises(error, match=told):
         record_stream(f"{own}:{name}", tmp_path / "data", episodes=1)
+
+
+def test_events_may_come_together_where_there_is_no_background(own: str, tmp_path: Path) -> None:
+    episode = record_stream(f"{own}:Free", tmp_path / "data", episodes=1)[0]
+    assert event_labels(episode.infos, ("odd", "even")).tolist() == [[1, 1]] * 7
 
 
 def test_a_policy_acts_in_a_stream_and_in_one_s_own_environment(own: str, tmp_path: Path) -> None:
