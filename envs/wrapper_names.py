@@ -44,6 +44,21 @@ WRAPPERS: dict[str, WrapperEntry] = {
         "env",
         "tell what the simulator knows in info, as labels for probes",
     ),
+    "freeway-hits": WrapperEntry(
+        "rlkit.envs.freeway_hits:FreewayHits", "env", "tell in info when Freeway's chicken is hit, and when it scores"
+    ),
+    "babyai-subgoals": WrapperEntry(
+        "rlkit.envs.babyai_subgoals:BabyAISubgoals", "env", "tell in info which subgoal BabyAI's bot has"
+    ),
+    "injected-faults": WrapperEntry(
+        "rlkit.envs.injected_faults:InjectedFaults",
+        "env",
+        "faults of actuator and sensor at random times, told in info",
+    ),
+    "mask-rows": WrapperEntry("rlkit.envs.mask_rows:MaskRows", "env", "paint rows of pictures black, such as a score"),
+    "agent-view": WrapperEntry(
+        "rlkit.envs.agent_view:AgentView", "env", "what MiniGrid's agent sees, one-hot or pixels, without the mission"
+    ),
     "frame-stack": WrapperEntry(f"{_OURS}:FrameStack", "env", "stack the last n observations; stored once in replay"),
     "normalize-observation": WrapperEntry(
         f"{_NORMALIZE}:NormalizeObservation", "vector", "running mean 0, variance 1; frozen in evaluation"

@@ -37,7 +37,7 @@ class FrameSource:
 
 def observation_space_of(source: FrameSource) -> gym.Space[Any]:
     """Of one picture, before any is recorded."""
-    with closing(build_evaluation_envs(source.env, _options(source, 0))) as envs:
+    with closing(build_evaluation_envs(source.env, options_of(source, 0))) as envs:
         return envs.single_observation_space
 
 
@@ -47,7 +47,7 @@ def record_frames(source: FrameSource, folder: Path, frames: int, seed: int) -> 
     Raises:
         UsageError: the environment or the run is wrong, or the folder holds something.
     """
-    options = _options(source, seed)
+    options = options_of(source, seed)
     envs = build_evaluation_envs(source.env, options)
     space = envs.single_observation_space
     made_by = "random actions" if source.policy is None else f"policy of {source.policy}, exploring"
@@ -55,7 +55,7 @@ def record_frames(source: FrameSource, folder: Path, frames: int, seed: int) -> 
         closing(envs),
         DatasetWriter(folder, space, envs.single_action_space, env=source.env, made_by=made_by) as writer,
     ):
-        actor, seen = _actor(source, options, envs)
+        actor, seen = actor_of(source, options, envs)
         steps = played_steps(actor, envs, seed=seed, explore=True, max_episode_steps=LONGEST_EPISODE, seen=seen)
         for episode in first_observations(recorded_episodes(limited(steps, frames - 1), space), frames):
             writer.add(episode)
@@ -87,13 +87,14 @@ def first_steps(episode: Episode, steps: int) -> Episode:
     return Episode(observations, actions, episode.rewards[:steps], False, False, infos)
 
 
-def _options(source: FrameSource, seed: int) -> RunOptions:
+def options_of(source: FrameSource, seed: int) -> RunOptions:
+    """Options of a run on the source's environment."""
     return RunOptions.model_validate(
         {"env": source.env, "env_args": source.env_args, "wrap": source.wrap, "seed": seed}
     )
 
 
-def _actor(source: FrameSource, options: RunOptions, envs: VectorEnv) -> tuple[Actor, Callable[[Obs], Obs]]:
+def actor_of(source: FrameSource, options: RunOptions, envs: VectorEnv) -> tuple[Actor, Callable[[Obs], Obs]]:
     """Who acts, and what it is shown of an observation."""
     if source.policy is None:
         return build_agent(RunConfig("random", AgentConfig(), options), task_of(options, envs)), lambda obs: obs

@@ -67,6 +67,7 @@ ROWS = {
         "rlkit.probing",
         "rlkit.representation",
         "rlkit.running",
+        "rlkit.stream_recording",
         "rlkit.policy",
         "rlkit.api",
         "rlkit.cli",
