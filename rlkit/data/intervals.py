@@ -6,7 +6,7 @@ with one set of labels and 69.9 with another (https://github.com/zhaoyue-zephyru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from rlkit.errors import DatasetError, UsageError
 from rlkit.types import Array
 
 Rounding = Literal["floor", "ceil", "middle", "floor+1"]
-_ROUNDED = {
+_ROUNDED: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "middle": lambda place: np.ceil(place - 0.5),  # the first frame whose middle is not before

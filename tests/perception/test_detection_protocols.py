@@ -240,7 +240,7 @@ def test_delay_is_told_at_a_rate_of_false_frames() -> None:
 
 
 def test_protocols_give_the_numbers_of_the_published_codes() -> None:
-    """LSTR's `metrics.py` and OadTR's `frame_level_map_n_cap_thumos` on these draws, without ties or ambiguous frames."""
+    """LSTR's `metrics.py` and OadTR's `frame_level_map_n_cap_thumos` on these draws, which have no ties."""
     rng = np.random.default_rng(5)
     truth = np.eye(4, dtype=np.uint8)[np.repeat(rng.integers(0, 4, 40), rng.integers(1, 30, 40))]
     scores = rng.dirichlet(np.ones(4), len(truth)) + 0.2 * truth

@@ -284,7 +284,8 @@ def class_scores(
     else:
         weights = values * inside
     total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    shares: Array = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    return shares
 
 
 def check_videos(predictions: Mapping[str, Array], truth: Mapping[str, Array], classes: ClassList) -> None:
@@ -329,6 +330,7 @@ def _ambiguous(labels: Array, protocol: Protocol, classes: ClassList) -> Bools:
     """Frames that the protocol leaves out as ambiguous, bool [L]."""
     if classes.ambiguous is None or protocol.ambiguous == "keep":
         return np.zeros(len(labels), np.bool_)
-    if protocol.ambiguous == "drop":
-        return labels[:, classes.ambiguous] == 1
-    return (labels[:, classes.ambiguous] == 1) & (labels.argmax(axis=1) == classes.ambiguous)
+    ambiguous: Bools = labels[:, classes.ambiguous] == 1
+    if protocol.ambiguous == "drop-alone":
+        ambiguous &= labels.argmax(axis=1) == classes.ambiguous
+    return ambiguous
