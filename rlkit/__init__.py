@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlkit.api import Policy, RunResult, evaluate, export_dataset, load, make, resume, train
+    from rlkit.detected import load_detector
+    from rlkit.detecting import train_detector
     from rlkit.pretrained import load_encoder
     from rlkit.pretraining import pretrain
 
 __all__ = [
-    "Policy", "RunResult", "__version__", "evaluate", "export_dataset", "load", "load_encoder", "make", "pretrain",
-    "resume", "train",
+    "Policy", "RunResult", "__version__", "evaluate", "export_dataset", "load", "load_detector", "load_encoder", "make",
+    "pretrain", "resume", "train", "train_detector",
 ]  # fmt: skip
-_ELSEWHERE = {"load_encoder": "rlkit.pretrained", "pretrain": "rlkit.pretraining"}
+_ELSEWHERE = {
+    "load_detector": "rlkit.detected",
+    "load_encoder": "rlkit.pretrained",
+    "pretrain": "rlkit.pretraining",
+    "train_detector": "rlkit.detecting",
+}
 
 try:
     __version__ = version("rlkit-torch")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-import gymnasium as gym
 from gymnasium import spaces
 from pydantic import Field
 
@@ -25,6 +24,9 @@ from rlkit.loop import Hook, Session, fit
 from rlkit.nn.ranks import rank_and_ranks
 from rlkit.runs import RunFolder
 from rlkit.types import Learner, Metrics, State, Task
+
+_NOTHING = spaces.Discrete(1)
+"""The space of what a session of the loop has and a fit has not: observations and actions."""
 
 
 class FitOptions(Options):
@@ -106,7 +108,6 @@ class FitRun:
         folder: where everything lies.
         options: with their cadence filled in.
         title: of the progress line.
-        space: of one observation.
         learner: what learns.
         batches: what it learns from.
         evaluator: the hook that judges it.
@@ -114,7 +115,7 @@ class FitRun:
     """
 
     def __init__(
-        self, folder: RunFolder, options: FitOptions, title: str, space: gym.Space[Any], learner: Learner,
+        self, folder: RunFolder, options: FitOptions, title: str, learner: Learner,
         batches: Batches, evaluator: Evaluator, advice: str,
     ) -> None:  # fmt: skip
         self.folder, self.options = folder, options
@@ -130,7 +131,7 @@ class FitRun:
         rank, ranks = rank_and_ranks()
         self._is_first, self._is_alone = rank == 0, ranks == 1
         self.session = Session(
-            Task(space, spaces.Discrete(1), seed=options.seed), options.updates, hooks if self._is_first else (),
+            Task(_NOTHING, _NOTHING, seed=options.seed), options.updates, hooks if self._is_first else (),
             seeding.generator(options.seed, "session"), unit="update", advice=advice,
         )  # fmt: skip
 

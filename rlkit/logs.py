@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Mapping
 from io import BufferedRandom, BufferedWriter
 from pathlib import Path
+from typing import Any
 
-from rlkit.types import State
+from rlkit.types import Array, State
 
 _LOG = logging.getLogger(__name__)
 _KEPT_WHILE_FAILING = 10_000  # points
@@ -167,12 +168,43 @@ def write_image(folder: Path, tag: str, step: int, png: bytes, width: int, heigh
     Raises:
         OSError: the folder cannot be written to.
     """
-    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.record_writer import RecordWriter
 
     image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=3)
-    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    _write_alone(folder, tag, step, Summary(value=[Summary.Value(tag=tag, image=image)]))
+
+
+def write_precision_recall(folder: Path, tag: str, step: int, curves: Mapping[str, Array]) -> None:
+    """Put precision–recall curves into TensorBoard, in a file of their own that the next ones of this tag replace.
+
+    Args:
+        folder: of the run.
+        tag: what the curves' names are prefixed with.
+        step: at which they were measured.
+        curves: by name, float32 [6, T]: true and false positives, true and false negatives, precision and recall at T
+            thresholds evenly from 0 to 1.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.pr_curve.metadata import create_summary_metadata
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    values = [
+        Summary.Value(
+            tag=f"{tag}/{name}", tensor=make_tensor_proto(curve.astype("float32")),
+            metadata=create_summary_metadata(display_name=name, description="", num_thresholds=curve.shape[1]),
+        )
+        for name, curve in curves.items()
+    ]  # fmt: skip
+    _write_alone(folder, tag, step, Summary(value=values))
+
+
+def _write_alone(folder: Path, tag: str, step: int, summary: Any) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
     buffer = _Buffer()
     writer = RecordWriter(buffer)
     writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())

@@ -269,7 +269,7 @@ class _Pretraining:
             folder.path,
         )  # fmt: skip
         title = f"{config.method_name} on {options.env or options.data}"
-        self.run = FitRun(folder, options, title, space, self.learner, sampler, self.representation, _ADVICE)
+        self.run = FitRun(folder, options, title, self.learner, sampler, self.representation, _ADVICE)
 
     def execute(self, checkpoint: Checkpoint | None) -> FitResult:
         """Learn to the end or to the next interrupt."""

@@ -113,6 +113,20 @@ def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunCo
         UsageError: the source has no encoder, or sees observations through one itself.
         CheckpointError: it has no checkpoint.
     """
+    run = open_run(Path(source))
+    if config.options.finetune and not run.is_pretraining:
+        raise UsageError(f"--finetune learns on from runs of `rlkit pretrain`, {run.path} is a run of an agent")
+    own = copy_encoder(source, folder)
+    return _naming(config, own.path)
+
+
+def copy_encoder(source: str, folder: RunFolder) -> RunFolder:
+    """Put a copy of the source's encoder into a run's folder, which is where it is from then on.
+
+    Raises:
+        UsageError: the source has no encoder, or sees observations through one itself.
+        CheckpointError: it has no checkpoint.
+    """
     run, own = open_run(Path(source)), RunFolder(folder.path / FOLDER)
     stored = run.checkpoints.load(policy_only=True)
     if (run.path / FOLDER).exists():
@@ -121,8 +135,6 @@ def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunCo
             f"run that its {FOLDER}/meta.json names as source"
         )
     _frozen_encoder(run)  # refuses a run without features before anything is written
-    if config.options.finetune and not run.is_pretraining:
-        raise UsageError(f"--finetune learns on from runs of `rlkit pretrain`, {run.path} is a run of an agent")
     shutil.rmtree(own.path, ignore_errors=True)  # of a run that did not begin
     own.checkpoints.save(stored.step, stored.policy)
     shutil.copyfile(run.path / "config.yaml", own.path / "config.yaml")
@@ -130,7 +142,7 @@ def with_own_encoder(config: RunConfig, source: str, folder: RunFolder) -> RunCo
     if run.is_pretraining:  # which has no environment to ask
         meta["observation_space"] = run.meta()["observation_space"]
     own.write_meta(meta)
-    return _naming(config, own.path)
+    return own
 
 
 def forget_encoder(folder: RunFolder) -> None:

@@ -49,6 +49,17 @@ class RunFolder:
         """Whether `rlkit pretrain` made it: its config names a method in the place of an agent."""
         return isinstance(self.config_tree().data.get("method"), Mapping)
 
+    @property
+    def is_detection(self) -> bool:
+        """Whether `rlkit detect train` made it: its config names a detector in the place of an agent."""
+        return isinstance(self.config_tree().data.get("detector"), Mapping)
+
+    @property
+    def resume_command(self) -> str:
+        """What goes on with it."""
+        command = "pretrain" if self.is_pretraining else "detect train" if self.is_detection else "train"
+        return f"rlkit {command} --resume {self.path}"
+
     def config_tree(self) -> ConfigTree:
         """`config.yaml`; trusted like a script of its owner, because it may name files with code."""
         return read_yaml(self.path / "config.yaml")
@@ -115,9 +126,8 @@ def create_run(run_dir: Path | None, agent: str, env: str, seed: int) -> RunFold
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-s{seed}-{secrets.token_hex(2)}"
         run_dir = Path("runs") / _slug(env) / _slug(agent) / stamp
     if (run_dir / "config.yaml").exists():
-        command = "pretrain" if RunFolder(run_dir).is_pretraining else "train"
         raise UsageError(
-            f"{run_dir} holds a run already; go on with `rlkit {command} --resume {run_dir}`, or choose another "
+            f"{run_dir} holds a run already; go on with `{RunFolder(run_dir).resume_command}`, or choose another "
             "--run-dir"
         )
     try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from rlkit.errors import UnknownNameError
 
 COMMANDS = {
+    "train": ("rlkit.cli.detect_train", "train a detector, or go on with a run (--resume RUN)"),
+    "run": ("rlkit.cli.detect_run", "watch streams with a trained detector"),
     "score": ("rlkit.cli.detect_score", "score a file of predictions by a published protocol"),
 }
 HELP = """usage: rlkit detect COMMAND [OPTIONS]

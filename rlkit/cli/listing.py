@@ -15,14 +15,20 @@ from rlkit import registry
 class ListOptions:
     """List what can be named on the command line."""
 
-    what: Annotated[Literal["agents", "encoders", "envs", "wrappers", "presets"], tyro.conf.Positional]
-    """agents, encoders (methods of `rlkit pretrain`), envs (gymnasium's and ours), wrappers (for --wrap) or presets"""
+    what: Annotated[
+        Literal["agents", "encoders", "detectors", "streams", "envs", "wrappers", "presets"], tyro.conf.Positional
+    ]
+    """agents, encoders (methods of `rlkit pretrain`), detectors (of `rlkit detect train`) and the streams they watch,
+    envs (gymnasium's and ours), wrappers (for --wrap) or presets"""
 
 
 def run(arguments: list[str]) -> int:
     """Print one line per name."""
     what = tyro.cli(ListOptions, args=arguments, prog="rlkit list").what
-    listed = {"agents": _agents, "encoders": _encoders, "envs": _envs, "wrappers": _wrappers, "presets": _presets}
+    listed = {
+        "agents": _agents, "encoders": _encoders, "detectors": _detectors, "streams": _streams, "envs": _envs,
+        "wrappers": _wrappers, "presets": _presets,
+    }  # fmt: skip
     rows = listed[what]()
     for name, summary in rows:
         print(f"{name:<36} {summary}".rstrip())
@@ -35,6 +41,16 @@ def _agents() -> Iterable[tuple[str, str]]:
 
 def _encoders() -> Iterable[tuple[str, str]]:
     return [(name, entry.summary) for name, entry in registry.METHODS.items()]
+
+
+def _detectors() -> Iterable[tuple[str, str]]:
+    return [(name, entry.summary) for name, entry in registry.DETECTORS.items()]
+
+
+def _streams() -> Iterable[tuple[str, str]]:
+    from rlkit.envs.streams import STREAMS
+
+    return [(name, stream.summary) for name, stream in STREAMS.items()]
 
 
 def _envs() -> Iterable[tuple[str, str]]:

@@ -21,7 +21,7 @@ COMMANDS = {
     "plot": ("rlkit.cli.plot", "learning curves as a picture"),
     "export-dataset": ("rlkit.cli.export_dataset", "episodes of a run's policy as a dataset to learn from"),
     "check-env": ("rlkit.cli.check_env", "what is wrong with an environment, and which agents can serve it"),
-    "list": ("rlkit.cli.listing", "agents, encoders, envs, wrappers or presets"),
+    "list": ("rlkit.cli.listing", "agents, encoders, detectors, streams, envs, wrappers or presets"),
 }
 HELP = """usage: rlkit COMMAND [OPTIONS]
 

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from rlkit.errors import UsageError
 from rlkit.types import Array, Bools, Floats, State
 
-BACKGROUND = "background"
-"""Name of class 0 where classes exclude each other: nothing of interest happens."""
 Labels = npt.NDArray[np.uint8]
 
 

@@ -1,0 +1,94 @@
+"""`rlkit detect run`: a detector watches streams frame by frame and tells what it sees as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from pydantic import create_model
+
+from rlkit.errors import UsageError
+
+SHOWN_FRAMES = 2_000
+"""Of the picture of a stream."""
+
+
+def run(arguments: list[str]) -> int:
+    """Print the lines, and on standard error how fast it was."""
+    from rlkit.watching import Watched, WatchOptions, watched_streams
+
+    options = _parsed(arguments, WatchOptions)
+    source = WatchOptions(**{name: getattr(options, name) for name in WatchOptions.model_fields})
+    found: list[Watched] = []
+    opened: Any = nullcontext(sys.stdout) if options.output is None else _opened(options.output)
+    with opened as file:
+        for watched in watched_streams(options.run, source):
+            lines = watched.frame_records() if options.lines == "frames" else watched.event_records(options.threshold)
+            for line in lines:
+                print(json.dumps(line), file=file)
+            found.append(watched)
+    if options.predictions is not None:
+        _keep_predictions(found, options.predictions)
+    if options.plot is not None:
+        _plot(found[0], options.plot)
+    print(_summary(found), file=sys.stderr)
+    return 0
+
+
+def _parsed(arguments: list[str], base: Any) -> Any:
+    positional: Any = Annotated[Path, tyro.conf.Positional]
+    lines: Any = Literal["events", "frames"]
+    model: Any = create_model(
+        "WatchOptions", __base__=base, run=(positional, ...), lines=(lines, "events"),
+        threshold=(float, 0.5), output=(Path | None, None),
+        predictions=(Path | None, None), plot=(Path | None, None),
+    )  # fmt: skip
+    description = (
+        "Watch streams with the detector of RUN. --lines events: a line for each stretch of frames whose score is at "
+        "least --threshold; frames: a line for each frame with all scores. --output FILE takes the lines, "
+        "--predictions FILE.npz all scores for `rlkit detect score`, --plot FILE.png a timeline of the first stream."
+    )
+    return tyro.cli(model, args=arguments, prog="rlkit detect run", description=description)
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--output {path} cannot be written: {error.strerror}") from error
+
+
+def _keep_predictions(found: list[Any], path: Path) -> None:
+    import numpy as np
+
+    arrays = {watched.name: watched.now for watched in found}
+    np.savez(path, classes=np.array(found[0].classes), **arrays)
+    if all(watched.truth is not None for watched in found):
+        truth = path.with_name(f"{path.stem}-truth.npz")
+        np.savez(truth, classes=np.array(found[0].classes), **{watched.name: watched.truth for watched in found})
+
+
+def _plot(watched: Any, path: Path) -> None:
+    from rlkit.cli.pictures import new_figure, png_of, save
+    from rlkit.timeline import draw_timeline
+
+    shown = slice(0, SHOWN_FRAMES)
+    figure = new_figure(12, 1 + 0.8 * len(watched.classes))
+    truth = None if watched.truth is None else watched.truth[shown]
+    draw_timeline(figure, watched.classes, watched.now[shown], truth)
+    save(png_of(figure), path)
+
+
+def _summary(found: list[Any]) -> str:
+    from rlkit.watching import Latency
+
+    latency = Latency.of(found)
+    frames = sum(len(watched.now) for watched in found)
+    return (
+        f"{len(found)} streams, {frames:,} frames; one frame takes {latency.median:.2f} ms (median), "
+        f"{latency.p99:.2f} ms (99 %)"
+    )

@@ -1,0 +1,86 @@
+"""What a detector's run is told: its own options, its detector and the detector's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from rlkit import registry
+from rlkit.config import ConfigTree, problems_of
+from rlkit.errors import ConfigError, UsageError
+from rlkit.fitting import FitOptions
+from rlkit.perception.detection.detector import DetectorConfig
+from rlkit.runs import RunFolder
+
+
+class DetectOptions(FitOptions):
+    """Everything about a detector's run except its detector's own options. A step is an update."""
+
+    stream: str | None = None
+    """simulator to record: a name of `rlkit list streams`, or an environment whose info tells `events/<class>`"""
+    policy: str | None = None
+    """run whose policy acts while an environment of yours is recorded; by default actions are random"""
+    frames: int = Field(16_000, ge=100)
+    """frames to record, to learn from"""
+    test_frames: int = Field(4_000, ge=50)
+    """further frames to record with other seeds, to test on"""
+    data: str | None = None
+    """learn from this dataset of episodes instead"""
+    features: str | None = None
+    """learn from features of videos instead: a folder in the layout of TRN, OadTR, LSTR and MiniROAD"""
+    annotations: str | None = None
+    """of --features: a folder with labels per frame, or a JSON file with intervals"""
+    test_share: float = Field(0.25, gt=0, lt=1)
+    """part of the episodes of --data or of the videos of --features that is kept to test on, the last ones"""
+    encoder: str | None = None
+    """run of `rlkit pretrain` whose frozen encoder sees pictures, or `untrained`"""
+    actions: bool = False
+    """whether the action that led to a frame is among its features"""
+    updates: int = Field(2_000, ge=1)
+    """updates of the whole run"""
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """A detector's resolved run."""
+
+    detector_name: str
+    detector: DetectorConfig
+    options: DetectOptions
+
+    def to_tree(self) -> dict[str, Any]:
+        """The tree that `config.yaml` holds."""
+        detector = {"name": self.detector_name, **self.detector.model_dump(mode="json")}
+        return {"detector": detector, **self.options.model_dump(mode="json")}
+
+    def to_yaml(self) -> str:
+        """`config.yaml` as text."""
+        return yaml.safe_dump(self.to_tree(), sort_keys=False, default_flow_style=False)
+
+
+def detect_config_of(tree: ConfigTree) -> DetectConfig:
+    """The config that a tree describes.
+
+    Raises:
+        ConfigError: every mistake at once.
+        UnknownNameError: there is no such detector.
+    """
+    detector = dict(tree.data.get("detector", {}))
+    name = str(detector.pop("name", None))
+    config_class = registry.detector_class(name).Config
+    own = {key: value for key, value in tree.data.items() if key != "detector"}
+    options, problems = problems_of(DetectOptions, ConfigTree(own, tree.source, tree.lines))
+    config, of_detector = problems_of(config_class, ConfigTree(detector, tree.source, tree.lines), "detector.")
+    if options is None or config is None:
+        raise ConfigError([*problems, *of_detector])
+    return DetectConfig(name, config, options)
+
+
+def stored_detection(folder: RunFolder) -> DetectConfig:
+    """The config that a detector's run was started with. Raises UsageError where it is another kind of run."""
+    if not folder.is_detection:
+        raise UsageError(f"{folder.path} is no detector's run; `rlkit detect train DETECTOR` makes one")
+    return detect_config_of(folder.config_tree())

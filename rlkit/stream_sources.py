@@ -1,0 +1,110 @@
+"""Where the streams of a detector's run come from: a simulator that is recorded, a dataset, or features of videos."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from rlkit import seeding
+from rlkit.assembly import device_of
+from rlkit.data.datasets import EpisodeDataset
+from rlkit.data.space_json import space_from_json, space_to_json
+from rlkit.data.streams import StreamSet
+from rlkit.detect_config import DetectOptions
+from rlkit.errors import UsageError
+from rlkit.nn.backbones import BackboneOptions, build_backbone
+from rlkit.perception.encode_observation import FrozenEncoder
+from rlkit.pretrained import FrozenBackbone, PretrainedEncoder
+from rlkit.run_encoder import FOLDER, copy_encoder
+from rlkit.runs import RunFolder
+from rlkit.stream_features import StreamFeatures, event_classes, streams_of
+from rlkit.stream_recording import StreamSource, record_stream, stream_classes
+
+UNTRAINED = "untrained"
+"""In the place of a run: an encoder with the weights that pretraining would begin with."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Streams to learn from and to test on, and what a stranger must know to make more of the kind."""
+
+    train: StreamSet
+    test: StreamSet
+    described: dict[str, Any] = field(default_factory=dict)
+
+
+def prepared_streams(options: DetectOptions, folder: RunFolder) -> Prepared:
+    """Record or read the streams, with the features of their frames.
+
+    Raises:
+        UsageError: the source has no events, or needs an encoder.
+    """
+    if options.features is not None:
+        from rlkit.data.feature_folders import read_feature_folder
+
+        streams = read_feature_folder(Path(options.features), options.annotations)
+        return Prepared(*streams.split(options.test_share))
+    if options.data is not None:
+        dataset = EpisodeDataset(options.data)
+        features, described = _features_of(dataset, options, folder)
+        return Prepared(*streams_of(dataset, features, event_classes(dataset)).split(options.test_share), described)
+    return _recorded(options, folder)
+
+
+def _recorded(options: DetectOptions, folder: RunFolder) -> Prepared:
+    """Streams of a simulator, those to test on from seeds of their own."""
+    assert options.stream is not None
+    source = StreamSource(options.stream, policy=options.policy)
+    found: list[EpisodeDataset] = []
+    with tempfile.TemporaryDirectory() as own:
+        for name, frames in (("train", options.frames), ("test", options.test_frames)):
+            place = Path(own) / name
+            seed = seeding.integer_seed(options.seed, f"{name}-streams")
+            found.append(record_stream(source, place, frames=frames, seed=seed))
+        train, test = found
+        features, described = _features_of(train, options, folder)
+        classes = stream_classes(source) or event_classes(train)
+        return Prepared(streams_of(train, features, classes), streams_of(test, features, classes), described)
+
+
+def _features_of(
+    dataset: EpisodeDataset, options: DetectOptions, folder: RunFolder
+) -> tuple[StreamFeatures, dict[str, Any]]:
+    """What turns the dataset's frames into features; the encoder is kept with the run."""
+    space = dataset.observation_space
+    if options.encoder not in (None, UNTRAINED):
+        copy_encoder(str(options.encoder), folder)
+    described = {"observation_space": space_to_json(space), "action_space": space_to_json(dataset.action_space)}
+    return frame_features(described, options, folder), described
+
+
+def frame_features(described: dict[str, Any], options: DetectOptions, folder: RunFolder) -> StreamFeatures:
+    """What turns frames of a detector's run into features, from what its `meta.json` tells.
+
+    Raises:
+        UsageError: the run learned from features of videos, whose frames nobody here can encode.
+    """
+    if "observation_space" not in described:
+        raise UsageError(
+            f"{folder.path} learned from features of videos, which were computed elsewhere; give it such: --features"
+        )
+    space = space_from_json(described["observation_space"])
+    action_space = space_from_json(described["action_space"]) if options.actions else None
+    return StreamFeatures(space, action_space, _encoder_of(space, options, folder))
+
+
+def _encoder_of(space: gym.Space[Any], options: DetectOptions, folder: RunFolder) -> FrozenEncoder | None:
+    device = device_of(options.device)
+    if options.encoder is None:
+        return None
+    if options.encoder != UNTRAINED:
+        encoder = PretrainedEncoder(folder.path / FOLDER, device)
+        encoder.require_space(space)
+        return encoder
+    assert space.shape is not None
+    weights = seeding.torch_generator(options.seed, "encoder")
+    return FrozenBackbone(build_backbone("nature", space.shape, weights, BackboneOptions()), space, device)
