@@ -104,8 +104,8 @@ class IDNDetector(WindowedDetector):
         early = self.embedded(self.standardized(batch.features))
         classes = self._class_loss(early, labels, weight)
         pairs = self._pair_loss(early, labels, weight > 0)
-        metrics |= {"train/loss_early": classes.detach().item(), "train/loss_pairs": pairs.detach().item()}
-        return told + self.config.early_weight * (classes + pairs), metrics
+        more = {"train/loss_early": classes.detach().item(), "train/loss_pairs": pairs.detach().item()}
+        return told + self.config.early_weight * (classes + pairs), {**metrics, **more}
 
     def _class_loss(self, early: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         """Cross-entropy of all frames' classes, and of the last one's once more."""

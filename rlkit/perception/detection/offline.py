@@ -165,12 +165,11 @@ class OfflineDetector(nn.Module):
         self.halve = nn.ModuleList(Convolution(width, width, generator, 2) for _ in range(config.levels - 1))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.levels - 1))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.levels))
-        self.classify = PointHead(width, len(self.told), generator)
+        self.classify = PointHead(width, len(self.told), generator, math.log(config.prior / (1 - config.prior)))
         self.measure = PointHead(width, 2, generator)
         self.scale = nn.Parameter(torch.ones(config.levels))  # a level's distances
         blocks = nn.ModuleList([*self.stem, *self.blocks])
         initialise_transformer(blocks, max(len(blocks), 1), (), generator)
-        nn.init.constant_(self.classify.last.bias, -math.log((1 - config.prior) / config.prior))
 
     def loss(self, batch: IntervalBatch) -> tuple[Tensor, Metrics]:
         """What an update makes smaller, and numbers to log.
@@ -209,9 +208,8 @@ class OfflineDetector(nn.Module):
         for number, label in enumerate(self.told):
             own = (column == number) & (score >= self.config.least_score) & (ends[:, 1] > ends[:, 0])
             rows, left = suppress(ends[own], score[own])
-            found += [
-                DetectedInterval(*map(float, ends[own][k]), label, float(s)) for k, s in zip(rows, left, strict=True)
-            ]
+            for (start, stop), of_row in zip(ends[own][rows], left, strict=True):
+                found.append(DetectedInterval(float(start), float(stop), label, float(of_row)))
         return sorted(found, key=lambda each: -each.score)[: self.config.intervals]
 
     def forward(self, features: Tensor, length: Tensor) -> Claims:
@@ -273,7 +271,7 @@ class OfflineDetector(nn.Module):
         places = {number: place for place, number in enumerate(self.told)} | {-1: -1}
         if self.task.ambiguous is not None:
             places[self.task.ambiguous] = -1
-        if strangers := sorted(set(label.unique().tolist()) - set(places)):
+        if strangers := sorted(set(label.flatten().tolist()) - set(places)):
             allowed = ", ".join(f"{number} ({self.task.classes[number]})" for number in self.told)
             raise UsageError(f"an interval has class {strangers[0]}, which is not told; allowed: {allowed}")
         column = torch.tensor([[places[each] for each in row] for row in label.tolist()], device=label.device)
@@ -312,12 +310,13 @@ class PointHead(nn.Module):
         width: Features of a point.
         outputs: Numbers that are told of a point.
         generator: Source of the first weights.
+        bias: What is told at first, about.
     """
 
-    def __init__(self, width: int, outputs: int, generator: torch.Generator) -> None:
+    def __init__(self, width: int, outputs: int, generator: torch.Generator, bias: float = 0.0) -> None:
         super().__init__()
         self.hidden = nn.ModuleList(Convolution(width, width, generator) for _ in range(2))
-        self.last = drawn_convolution(width, outputs, generator)
+        self.last = drawn_convolution(width, outputs, generator, bias=bias)
 
     def forward(self, x: Tensor, is_there: Tensor) -> Tensor:
         """Numbers [B, P, outputs]."""
@@ -332,11 +331,14 @@ def convolved(layer: nn.Conv1d, x: Tensor, is_there: Tensor) -> Tensor:
     return y
 
 
-def drawn_convolution(inputs: int, outputs: int, generator: torch.Generator, stride: int = 1) -> nn.Conv1d:
-    """A convolution over three points, weights uniform as torch draws them, biases zero."""
+def drawn_convolution(
+    inputs: int, outputs: int, generator: torch.Generator, stride: int = 1, bias: float = 0.0
+) -> nn.Conv1d:
+    """A convolution over three points, weights uniform as torch draws them, all biases the same."""
     layer = nn.Conv1d(inputs, outputs, 3, stride, padding=1)
     bound = (3 * inputs) ** -0.5
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # it has one
+        assert layer.bias is not None
+        layer.bias.fill_(bias)
     return layer
