@@ -200,6 +200,8 @@ _DETECTION = "rlkit.perception.detection"
 DETECTORS: dict[str, DetectorEntry] = {
     "gru": DetectorEntry(f"{_DETECTION}.recurrent:GRUDetector", "a gated recurrent unit, the baseline of all others"),
     "lstm": DetectorEntry(f"{_DETECTION}.recurrent:LSTMDetector", "a long short-term memory, the same recipe"),
+    "trn": DetectorEntry(f"{_DETECTION}.trn:TRNDetector", "a recurrent network that is told what it expects"),
+    "idn": DetectorEntry(f"{_DETECTION}.idn:IDNDetector", "keeps of a window what has to do with its last frame"),
 }
 
 
