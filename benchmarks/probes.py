@@ -9,8 +9,10 @@ skip, grey, of random play; 30,000 to pretrain on, 20,000 others to probe. One J
     python benchmarks/probes.py run --game freeway --methods untrained majority supervised st-dim cpc --seeds 0-2
     python benchmarks/probes.py table
 
-A seed has its own frames; all methods of a seed share them, and the same number of pictures seen in updates. The whole
-protocol of the paper: `--frames 100000 --probe-frames 50000`, for each of its 22 games.
+A seed has its own frames; all methods of a seed share them, and see about the same number of pictures in updates. Two
+linear probes judge an encoder: rlkit's, which standardises features and converges, and the published one, which does
+neither. The whole protocol of the paper: `--frames 100000 --probe-frames 50000 --updates 50000 --supervised-epochs
+100`, for each of its 22 games.
 """
 
 from __future__ import annotations
@@ -56,12 +58,12 @@ def run(game: str, methods: Sequence[str], seeds: Sequence[int], arguments: argp
             continue
         with tempfile.TemporaryDirectory() as folder:
             data = recorded(game, seed, arguments, Path(folder))
+            parts = probing_frames(data["probe"], seed, arguments)
             for method in missing:
                 start = time.perf_counter()
-                scores, facts = measured(method, seed, data, arguments, Path(folder))
-                store(
-                    game, method, seed, scores, {**facts, "seconds": round(time.perf_counter() - start, 1)}, arguments
-                )
+                record = measured(method, seed, data["pretrain"], parts, arguments, Path(folder))
+                record["seconds"] = round(time.perf_counter() - start, 1)
+                store(game, method, seed, record, arguments)
 
 
 def target_of(game: str, method: str, seed: int) -> Path:
@@ -81,34 +83,75 @@ def recorded(game: str, seed: int, arguments: argparse.Namespace, folder: Path) 
     return found
 
 
+def probing_frames(dataset: str, seed: int, arguments: argparse.Namespace) -> Any:
+    """Labelled frames to train, validate and test probes."""
+    from rlkit import seeding
+    from rlkit.data.datasets import EpisodeDataset
+    from rlkit.perception.probing.frames import probing_parts
+
+    generator = seeding.generator(seed, "probing")
+    return probing_parts(EpisodeDataset(dataset), generator, max_frames=arguments.probe_frames)
+
+
 def measured(
-    method: str, seed: int, data: dict[str, str], arguments: argparse.Namespace, folder: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Overall and category scores of one method, and what its run was like."""
+    method: str, seed: int, data: str, parts: Any, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    """Scores of one method by two linear probes, and what its run was like."""
     import rlkit
-    from rlkit.probing import ProbeOptions, judge
+    from rlkit.perception.probing.linear_probe import LinearProbe
+    from rlkit.perception.probing.majority_probe import MajorityProbe
+    from rlkit.perception.probing.probe import probe
+    from rlkit.perception.probing.supervised_probe import SupervisedProbe
 
-    trained = "simclr" if method in CONTROLS else method
-    updates = 1 if method in CONTROLS else arguments.updates
-    result = rlkit.pretrain(
-        trained, run_dir=folder / f"run-{method}", data=data["pretrain"], updates=updates, seed=seed,
-        method_config=options_of(trained), checkpoint_every=updates, device="cpu",
-    )  # fmt: skip
-    options = ProbeOptions.model_validate(
-        {"data": data["probe"], "frames": arguments.probe_frames, "supervised": method == "supervised", "seed": seed}
-    )
-    table = judge(result.run_dir, options).tables[method if method in CONTROLS else "pretrained"]
-    facts = {"updates": updates, "pretraining_seconds": round(result.seconds, 1), "evaluated": dict(result.evaluated)}
-    return {"overall": table.overall(), "categories": table.categories()}, facts
+    if method == "majority":
+        return scored({"": probe(*parts, MajorityProbe())})
+    if method in CONTROLS:
+        encoder = untrained_encoder(data, seed)
+    if method == "supervised":
+        by = SupervisedProbe(encoder.backbone, seed=seed, max_epochs=arguments.supervised_epochs)
+        return scored({"": probe(*parts, by)}) | {"epochs": arguments.supervised_epochs}
+    facts: dict[str, Any] = {"updates": 0}
+    if method not in CONTROLS:
+        result = rlkit.pretrain(
+            method, run_dir=folder / f"run-{method}", data=data, updates=arguments.updates, seed=seed, eval_every=0,
+            method_config=options_of(method), checkpoint_every=arguments.updates, device="cpu",
+        )  # fmt: skip
+        encoder = rlkit.load_encoder(result.run_dir)
+        facts = {"updates": arguments.updates, "pretraining_seconds": round(result.seconds, 1)}
+    encoded = [part.encoded(encoder.features(part.inputs)) for part in parts]
+    facts["feature_deviation"] = float(encoded[0].inputs.std(0).mean())
+    tables = {
+        "": probe(*encoded, LinearProbe(seed=seed)),
+        "as_published_": probe(*encoded, LinearProbe.as_published(seed=seed)),
+    }
+    return scored(tables) | facts
 
 
-def store(
-    game: str, method: str, seed: int, scores: dict[str, Any], facts: dict[str, Any], arguments: argparse.Namespace
-) -> None:
+def untrained_encoder(data: str, seed: int) -> Any:
+    """The encoder that pretraining of this seed begins with."""
+    from rlkit.data.datasets import EpisodeDataset
+    from rlkit.perception.ssl.objective import new_encoder
+    from rlkit.pretrained import FrozenBackbone
+    from rlkit.registry import method_class
+
+    space = EpisodeDataset(data).observation_space
+    return FrozenBackbone(new_encoder(method_class("simclr").Config(**options_of("simclr")), space, seed), space)
+
+
+def scored(tables: dict[str, Any]) -> dict[str, Any]:
+    """Overall and category scores of each table, their names behind its own."""
+    return {
+        f"{name}{key}": value
+        for name, table in tables.items()
+        for key, value in (("overall", table.overall()), ("categories", table.categories()))
+    }
+
+
+def store(game: str, method: str, seed: int, found: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Keep one result."""
     record = {
         "game": game, "method": method, "seed": seed, "env": GAMES[game], "frames": arguments.frames,
-        "probe_frames": arguments.probe_frames, "settings": options_of(method), **scores, **facts, "threads": 1,
+        "probe_frames": arguments.probe_frames, "settings": options_of(method), **found, "threads": 1,
         "machine": platform.platform(), "command": shlex.join(["python", *sys.argv]),
         "versions": {name: version(name) for name in ("torch", "numpy", "gymnasium", "ale-py")},
     }  # fmt: skip
@@ -117,35 +160,55 @@ def store(
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps(record))
     partial.rename(target)
-    print(f"{game} {method} seed {seed}: F1 {scores['overall'].get('f1_weighted'):.3f}", flush=True)
+    print(f"{game} {method} seed {seed}: F1 {found['overall']['f1_weighted']:.3f}", flush=True)
 
 
 def table() -> str:
     """A row for each game and method: weighted F1 over seeds, and in units of the supervised encoder's."""
-    import numpy as np
-
-    heads = ("game", "method", "seeds", "updates", "F1, mean of categories [95 %]", "of supervised", "small objects")
+    heads = (
+        "game", "method", "seeds", "updates", "F1, mean of categories [95 %]", "of supervised", "agent",
+        "small objects", "F1 by the published probe [95 %]",
+    )  # fmt: skip
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for game in GAMES:
         records = [json.loads(path.read_text()) for path in sorted((RESULTS / game).glob("*.json"))]
         by_method = {
             name: [r for r in records if r["method"] == name] for name in dict.fromkeys(r["method"] for r in records)
         }
-        middle = {
-            name: float(np.mean([r["overall"]["f1_weighted"] for r in found])) for name, found in by_method.items()
-        }
-        for name in sorted(by_method, key=lambda name: -middle[name]):
+        for name in sorted(by_method, key=lambda name: -mean_f1(by_method[name], "overall")):
             found = by_method[name]
-            scores = [r["overall"]["f1_weighted"] for r in found]
-            low, high = interval(bootstrapped_iqm(scores, np.random.default_rng(0)))
-            part = f"{middle[name] / middle['supervised']:.0%}" if "supervised" in middle else ""
-            small = [r["categories"]["small_object"]["f1_weighted"] for r in found if "small_object" in r["categories"]]
-            small_text = f"{np.mean(small):.3f}" if small else ""
-            rows.append(
-                f"| {game} | {name} | {len(found)} | {found[0]['updates']:,} | {middle[name]:.3f} [{low:.3f}, "
-                f"{high:.3f}] | {part} | {small_text} |"
-            )
+            part = ""
+            if "supervised" in by_method:
+                part = f"{mean_f1(found, 'overall') / mean_f1(by_method['supervised'], 'overall'):.0%}"
+            cells = (
+                game, name, str(len(found)), f"{found[0].get('updates', 0):,}", with_interval(found, "overall"), part,
+                of_category(found, "agent"), of_category(found, "small_object"),
+                with_interval(found, "as_published_overall"),
+            )  # fmt: skip
+            rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def mean_f1(found: Sequence[dict[str, Any]], key: str) -> float:
+    """Of the seeds' weighted F1."""
+    return sum(record[key]["f1_weighted"] for record in found) / len(found)
+
+
+def with_interval(found: Sequence[dict[str, Any]], key: str) -> str:
+    """The mean, with a bootstrap interval over seeds; nothing where it was not measured."""
+    import numpy as np
+
+    scores = [record[key]["f1_weighted"] for record in found if key in record]
+    if not scores:
+        return ""
+    low, high = interval(bootstrapped_iqm(scores, np.random.default_rng(0)))
+    return f"{np.mean(scores):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def of_category(found: Sequence[dict[str, Any]], name: str) -> str:
+    """Mean F1 of one category, where there is such."""
+    scores = [record["categories"][name]["f1_weighted"] for record in found if name in record["categories"]]
+    return f"{sum(scores) / len(scores):.3f}" if scores else ""
 
 
 def main() -> None:
@@ -158,7 +221,8 @@ def main() -> None:
     running.add_argument("--seeds", type=seed_list, default=[0])
     running.add_argument("--frames", type=int, default=30_000)
     running.add_argument("--probe-frames", type=int, default=20_000)
-    running.add_argument("--updates", type=int, default=600)
+    running.add_argument("--updates", type=int, default=300)
+    running.add_argument("--supervised-epochs", type=int, default=8)
     commands.add_parser("table", help="print the table and write it beside the results")
     arguments = parser.parse_args()
     if arguments.command == "run":

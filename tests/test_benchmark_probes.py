@@ -35,7 +35,7 @@ def test_the_table_ranks_methods_and_sets_them_beside_the_supervised_encoder(pro
             target.write_text(json.dumps(record))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in probes.table().splitlines()[2:]]
     assert [row[1] for row in rows] == ["supervised", "st-dim", "untrained"]
-    assert rows[1] == ["pong", "st-dim", "2", "600", "0.800 [0.700, 0.900]", "80%", "0.400"]
+    assert rows[1] == ["pong", "st-dim", "2", "600", "0.800 [0.700, 0.900]", "80%", "", "0.400", ""]
 
 
 def test_every_batch_size_is_of_a_method(probes: ModuleType) -> None:

@@ -3,8 +3,9 @@
 The protocol is that of Anand et al. 2019 (https://arxiv.org/abs/1906.08226, section 4; `atariari/benchmark/probe.py` at
 https://github.com/mila-iqia/atari-representation-learning): a probe of its own for each variable, Adam, the learning
 rate cut where validation accuracy rises no more, and the weights of the best epoch. Deviations: features are
-standardised, batches and steps are larger (512 and 0.03 instead of 64 and 0.0003), so that it takes seconds; a probe
-has the classes that occur in training instead of 256; quantities, which AtariARI has none of, have R².
+standardised, batches and steps are larger (512 and 0.03 instead of 64 and 0.0003), so that it takes seconds, which
+`LinearProbe.as_published` undoes; a probe has the classes that occur in training instead of 256; quantities, which
+AtariARI has none of, have R².
 """
 
 from __future__ import annotations
@@ -38,14 +39,24 @@ class LinearProbe:
     penalties: tuple[float, ...] = tuple(10.0**power for power in range(-6, 3))  # of ridge, the best is taken
     seed: int = 0  # of the order of examples
     device: str = "cpu"
+    standardise: bool = True  # off as in the published code, where features of a small deviation are learned slowly
+
+    @classmethod
+    def as_published(cls, *, seed: int = 0, device: str = "cpu") -> LinearProbe:
+        """With the settings of the published code: features as they are, and its batches, steps and patience.
+
+        It favours features of a large deviation: those of an untrained network, 0.01, hardly move it within 100 epochs.
+        """
+        cut = 0.2 ** (1 / 6)  # of each epoch that is not better; theirs is a fifth after six
+        return cls(0.0003, 64, 100, cut, 15, 0.0, seed=seed, device=device, standardise=False)
 
     def predictions(self, train: LabelledFrames, validation: LabelledFrames, inputs: Array) -> Predictions:
         """Every variable of `train` for features [M, …]."""
         features = matrix(train.inputs, self.device)
-        standardise = Standardiser.of(features)
-        parts = [
-            standardise(x) for x in (features, matrix(validation.inputs, self.device), matrix(inputs, self.device))
-        ]
+        parts = [features, matrix(validation.inputs, self.device), matrix(inputs, self.device)]
+        if self.standardise:
+            standardise = Standardiser.of(features)
+            parts = [standardise(x) for x in parts]
         quantities = [name for name, labels in train.labels.items() if is_quantity(labels)]
         found = self._quantities(quantities, train, validation, parts) if quantities else {}
         with_one = [torch.cat((x, x.new_ones(len(x), 1)), dim=1) for x in parts]  # the last weight is the intercept
