@@ -259,7 +259,9 @@ def _lengths(
     videos: Sequence[str], sources: Sequence[_Source], labels: VideoLabels, longest_cut: int
 ) -> dict[str, int]:
     """Frames of each video that all of its files have."""
-    lengths, cut, apart = {}, [], []
+    lengths: dict[str, int] = {}
+    cut: list[str] = []
+    apart: list[str] = []
     for video in videos:
         found = {source.name: source.shape(video)[0] for source in sources}
         if (labelled := labels.length(video)) is not None:
