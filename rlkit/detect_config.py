@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
@@ -33,8 +33,15 @@ class DetectOptions(FitOptions):
     """learn from features of videos instead: a folder in the layout of TRN, OadTR, LSTR and MiniROAD"""
     annotations: str | None = None
     """of --features: a folder with labels per frame, or a JSON file with intervals"""
+    label_rule: str = "lstr"
+    """how such intervals become labels of frames: a rule of docs/detection-metrics.md"""
+    outside: Literal["raise", "clip"] = "raise"
+    """of intervals that leave their video: an error, or cut there"""
+    overlapping: Literal["raise", "merge"] = "raise"
+    """of intervals of one class that overlap: an error, or one event"""
     test_share: float = Field(0.25, gt=0, lt=1)
-    """part of the episodes of --data or of the videos of --features that is kept to test on, the last ones"""
+    """part of the episodes of --data or of the videos of --features that is kept to test on, the last ones,
+    where they name no split of their own"""
     encoder: str | None = None
     """run of `rlkit pretrain` whose frozen encoder sees pictures, or `untrained`"""
     actions: bool = False

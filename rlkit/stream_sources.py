@@ -12,8 +12,10 @@ import gymnasium as gym
 from rlkit import seeding
 from rlkit.assembly import device_of
 from rlkit.data.datasets import EpisodeDataset
+from rlkit.data.feature_folders import read_feature_folder
 from rlkit.data.space_json import space_from_json, space_to_json
 from rlkit.data.streams import StreamSet
+from rlkit.data.video_labels import FolderPolicy
 from rlkit.detect_config import DetectOptions
 from rlkit.errors import UsageError
 from rlkit.nn.backbones import BackboneOptions, build_backbone
@@ -41,13 +43,15 @@ def prepared_streams(options: DetectOptions, folder: RunFolder) -> Prepared:
     """Record or read the streams, with the features of their frames.
 
     Raises:
-        UsageError: the source has no events, or needs an encoder.
+        UsageError: the source has no events, or needs an encoder, or a folder has no features.
+        DatasetError: files of features and labels do not fit.
     """
     if options.features is not None:
-        from rlkit.data.feature_folders import read_feature_folder
-
-        streams = read_feature_folder(Path(options.features), options.annotations)
-        return Prepared(*streams.split(options.test_share))
+        if options.actions or options.encoder is not None:
+            raise UsageError("features of videos need no encoder and know of no actions: omit --encoder and --actions")
+        policy = FolderPolicy(options.label_rule, options.outside, options.overlapping)
+        found = read_feature_folder(Path(options.features), options.annotations, policy)
+        return Prepared(*found.split(options.test_share))
     if options.data is not None:
         dataset = EpisodeDataset(options.data)
         features, described = _features_of(dataset, options, folder)

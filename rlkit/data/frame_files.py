@@ -46,6 +46,19 @@ def read_frame_arrays(path: Path) -> FrameArrays:
     return found
 
 
+def mapped_array(path: Path) -> Array:
+    """The array of a .npy file, of which only what is used is read, so that large ones need no memory.
+
+    Raises:
+        DatasetError: the file is damaged or holds Python objects.
+    """
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    return array
+
+
 def read_class_names(path: Path) -> tuple[str, ...]:
     """Names of classes, a line each, in the order of the columns; empty lines at the end do not count.
 
