@@ -16,7 +16,8 @@ from rlkit.assembly import device_of, limited_threads
 from rlkit.config import Options
 from rlkit.data.datasets import EpisodeDataset
 from rlkit.data.events import event_labels, told_events
-from rlkit.data.frame_files import read_frame_arrays
+from rlkit.data.feature_folders import read_feature_folder
+from rlkit.data.frame_files import LABEL_FOLDER, read_frame_arrays
 from rlkit.data.videos import video_frames
 from rlkit.detect_config import stored_detection
 from rlkit.detected import StreamDetector, starts_and_ends
@@ -37,7 +38,10 @@ class WatchOptions(Options):
     data: str | None = None
     """the episodes of a dataset"""
     features: str | None = None
-    """features of videos: an npz file with an array [frames, C] for each, or a folder of npy files"""
+    """features of videos: an npz file with an array [frames, C] for each, a folder of npy files, or one laid out as
+    `rlkit detect train --features` takes it, of which the test videos are watched"""
+    annotations: str | None = None
+    """of --features, as in training"""
     video: str | None = None
     """frames of a video file"""
     episodes: int = Field(1, ge=1)
@@ -161,8 +165,7 @@ def _sources(run: str | Path, detector: StreamDetector, options: WatchOptions) -
     if len(given) > 1:
         raise UsageError(f"the detector watches one source at a time, given are {', '.join(given)}")
     if options.features is not None:
-        for name, features in read_frame_arrays(Path(options.features)).videos.items():
-            yield _Frames(name, len(features), features.astype(np.float32))
+        yield from _videos(Path(options.features), options.annotations)
     elif options.video is not None:
         yield _video(Path(options.video), detector)
     elif options.data is not None:
@@ -175,6 +178,17 @@ def _sources(run: str | Path, detector: StreamDetector, options: WatchOptions) -
             source = StreamSource(stream, policy=options.policy or own.policy)
             dataset = record_stream(source, Path(folder) / "streams", episodes=options.episodes, seed=options.seed)
             yield from _episodes(dataset, detector, options)
+
+
+def _videos(path: Path, annotations: str | None) -> Iterator[_Frames]:
+    """Features of videos; with their truth where the folder is laid out as for training, of its test split if any."""
+    if annotations is None and not (path / LABEL_FOLDER).is_dir():
+        for name, features in read_frame_arrays(path).videos.items():
+            yield _Frames(name, len(features), features.astype(np.float32))
+        return
+    splits = read_feature_folder(path, annotations)
+    for stream in (splits.test or splits.train).streams:
+        yield _Frames(stream.name, len(stream), stream.features, truth=stream.labels)
 
 
 def _video(path: Path, detector: StreamDetector) -> _Frames:

@@ -66,7 +66,7 @@ def horizons(horizon: int) -> list[int]:
 def _joined(streams: StreamSet, scores: Sequence[Array], ahead: int) -> tuple[Array, Array]:
     """Truth `ahead` frames later and scores [M, K] of all frames that have such a frame, ambiguous ones left out."""
     truth = np.concatenate([stream.labels[ahead:] for stream in streams.streams])
-    told = np.concatenate([each[: len(each) - ahead] for each in scores])
+    told = np.concatenate([each[: max(len(each) - ahead, 0)] for each in scores])
     if streams.ambiguous is None:
         return truth, told
     kept = truth[:, streams.ambiguous] == 0
