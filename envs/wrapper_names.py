@@ -39,6 +39,11 @@ WRAPPERS: dict[str, WrapperEntry] = {
     "encode-observation": WrapperEntry(
         "rlkit.run_encoder:encode_observation", "env", "the features of a trained run's encoder, frozen"
     ),
+    "detect-events": WrapperEntry(
+        "rlkit.detected:detect_events",
+        "env",
+        "what a trained detector tells, as info, observation or reward",
+    ),
     "simulator-state": WrapperEntry(
         "rlkit.envs.simulator_state:SimulatorState",
         "env",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +14,9 @@ from rlkit import registry
 from rlkit.data.space_json import space_from_json
 from rlkit.data.streams import LabelledStream
 from rlkit.detect_config import stored_detection
+from rlkit.envs.contract import Env
 from rlkit.errors import CheckpointError, UsageError
+from rlkit.perception.detect_events import DetectEvents
 from rlkit.perception.detection.detector import DetectionTask, Memory
 from rlkit.perception.detection.scoring import StreamScores, stream_scores
 from rlkit.runs import open_run
@@ -135,3 +138,22 @@ def starts_and_ends(scores: Floats, classes: tuple[str, ...], threshold: float =
         changes = np.flatnonzero(above[1:] != above[:-1])
         found += [(int(first), int(past), name) for first, past in changes.reshape(-1, 2)]
     return sorted(found)
+
+
+def detect_events(
+    env: Env, run: str | int, observe: Literal["keep", "append", "replace"] = "keep", reward: str | None = None,
+    reward_weight: float = 1.0, stop: str | None = None, threshold: float = 0.5,
+) -> DetectEvents:  # fmt: skip
+    """The environment watched by the detector of a run, see `DetectEvents`."""
+    folder = open_run(Path(str(run)))  # a folder's name may look like a number
+    latest = folder.checkpoints.candidates()
+    detector = _loaded(folder.path.resolve(), str(latest[0]) if latest else "")
+    return DetectEvents(
+        env, detector, observe=observe, reward=reward, reward_weight=reward_weight, stop=stop, threshold=threshold
+    )
+
+
+@lru_cache(maxsize=4)
+def _loaded(run: Path, checkpoint: str) -> StreamDetector:
+    """One for all the environments of a process; the checkpoint's name tells two states of a run apart."""
+    return StreamDetector(run)

@@ -36,7 +36,7 @@ from rlkit.attention.layers import Block
 from rlkit.attention.mask import AttentionMask
 from rlkit.attention.rope import rotary_angles
 from rlkit.config import Options
-from rlkit.data.streams import BACKGROUND
+from rlkit.data.events import BACKGROUND
 from rlkit.errors import UsageError
 from rlkit.nn.cores import initialise_transformer
 from rlkit.ops.focal_loss import focal_loss
