@@ -120,6 +120,10 @@ def start(
     """
     config = RunConfig(config.agent_name, config.agent, config.options.with_cadence())
     registry.agent_class(config.agent_name)  # imports torch where the agent needs it, before it is seeded
+    if any(text.startswith("detect-events") for text in config.options.wrap):
+        from rlkit.detected import pinned_detectors  # and with it torch
+
+        config = pinned_detectors(config)
     source = encoder_source(config)
     if source is None:
         return _begin(config, None, run_dir, env, agent, tuned)

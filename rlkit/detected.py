@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,15 +12,18 @@ import numpy as np
 import torch
 
 from rlkit import registry
+from rlkit.checkpoint import MANIFEST
+from rlkit.config import RunConfig
 from rlkit.data.space_json import space_from_json
 from rlkit.data.streams import LabelledStream
 from rlkit.detect_config import stored_detection
 from rlkit.envs.contract import Env
+from rlkit.envs.wrapper_names import resolve_wrapper
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.perception.detect_events import DetectEvents
 from rlkit.perception.detection.detector import DetectionTask, Memory
 from rlkit.perception.detection.scoring import StreamScores, stream_scores
-from rlkit.runs import open_run
+from rlkit.runs import RunFolder, open_run
 from rlkit.stream_features import StreamFeatures
 from rlkit.stream_sources import frame_features
 from rlkit.types import Bools, Floats, Obs
@@ -142,18 +146,46 @@ def starts_and_ends(scores: Floats, classes: tuple[str, ...], threshold: float =
 
 def detect_events(
     env: Env, run: str | int, observe: Literal["keep", "append", "replace"] = "keep", reward: str | None = None,
-    reward_weight: float = 1.0, stop: str | None = None, threshold: float = 0.5,
+    reward_weight: float = 1.0, stop: str | None = None, threshold: float = 0.5, weights: str | None = None,
 ) -> DetectEvents:  # fmt: skip
-    """The environment watched by the detector of a run, see `DetectEvents`."""
+    """The environment watched by the detector of a run, see `DetectEvents`; `weights` as `pinned_detectors` has them.
+
+    Raises:
+        CheckpointError: the detector has learned on since the weights were named.
+    """
     folder = open_run(Path(str(run)))  # a folder's name may look like a number
-    latest = folder.checkpoints.candidates()
-    detector = _loaded(folder.path.resolve(), str(latest[0]) if latest else "")
+    found = _weights_of(folder)
+    if weights not in (None, found):
+        raise CheckpointError(
+            f"detect-events: the detector of {folder.path} has learned on since this run began (its weights "
+            f"were {weights}, now {found}), so its agent would see something else: put the old checkpoint back, or train anew"
+        )
     return DetectEvents(
-        env, detector, observe=observe, reward=reward, reward_weight=reward_weight, stop=stop, threshold=threshold
-    )
+        env, _loaded(folder.path.resolve(), found), observe=observe, reward=reward, reward_weight=reward_weight,
+        stop=stop, threshold=threshold,
+    )  # fmt: skip
+
+
+def pinned_detectors(config: RunConfig) -> RunConfig:
+    """The same run with the weights named of each detector that watches, so that none changes under it unseen."""
+    wraps = []
+    for text in config.options.wrap:
+        spec = resolve_wrapper(text)
+        if spec.name == "detect-events" and "run" in spec.arguments and "weights" not in spec.arguments:
+            text = f"{text},weights={_weights_of(open_run(Path(str(spec.arguments['run']))))}"
+        wraps.append(text)
+    if tuple(wraps) == config.options.wrap:
+        return config
+    return RunConfig(config.agent_name, config.agent, config.options.model_copy(update={"wrap": tuple(wraps)}))
+
+
+def _weights_of(folder: RunFolder) -> str:
+    """Of the latest checkpoint: changes with anything in it. The letter keeps it from looking like a number."""
+    found = folder.checkpoints.candidates()
+    return "w" + hashlib.sha256((found[0] / MANIFEST).read_bytes()).hexdigest()[:16] if found else "none"
 
 
 @lru_cache(maxsize=4)
-def _loaded(run: Path, checkpoint: str) -> StreamDetector:
-    """One for all the environments of a process; the checkpoint's name tells two states of a run apart."""
+def _loaded(run: Path, weights: str) -> StreamDetector:
+    """One for all the environments of a process; the weights tell two states of a run apart."""
     return StreamDetector(run)

@@ -13,8 +13,9 @@ from gymnasium import spaces
 
 import rlkit
 from rlkit.detected import detect_events
+from rlkit.detecting import resume_detection
 from rlkit.envs.restore import capture_env, restore_env
-from rlkit.errors import UnsupportedTaskError, UsageError
+from rlkit.errors import CheckpointError, UnsupportedTaskError, UsageError
 from rlkit.perception.detect_events import TOLD, DetectEvents
 
 ENV = f"{Path(__file__).parent / 'event_env.py'}:Cued"
@@ -108,6 +109,17 @@ def test_agents_train_with_it(run: Path, tmp_path: Path) -> None:
     result = rlkit.train("dqn", ENV, total_steps=60, run_dir=tmp_path / "agent", wrap=wrap, preset="none")
     assert result.status == "done"
     assert rlkit.load(tmp_path / "agent").observation_space.shape == (6,)
+
+
+def test_a_detector_that_has_learned_on_is_noticed(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"frames": 200, "test_frames": 60, "updates": 2, "detector_config": SMALL}
+    watcher = rlkit.train_detector("gru", run_dir=tmp_path / "detector", stream=ENV, **options).run_dir
+    wrap = (f"detect-events:run={watcher},observe=append",)
+    run = rlkit.train("random", ENV, total_steps=20, run_dir=tmp_path / "agent", wrap=wrap).run_dir
+    rlkit.resume(run, total_steps=40)
+    resume_detection(watcher, updates=4)
+    with pytest.raises(CheckpointError, match="has learned on since this run began"):
+        rlkit.resume(run, total_steps=60)
 
 
 def test_what_does_not_fit_is_explained(run: Path) -> None:
