@@ -157,8 +157,8 @@ def detect_events(
     found = _weights_of(folder)
     if weights not in (None, found):
         raise CheckpointError(
-            f"detect-events: the detector of {folder.path} has learned on since this run began (its weights "
-            f"were {weights}, now {found}), so its agent would see something else: put the old checkpoint back, or train anew"
+            f"detect-events: the detector of {folder.path} has learned on since this run began (its weights were "
+            f"{weights}, now {found}), so its agent would see something else: put the old checkpoint back, or begin anew"
         )
     return DetectEvents(
         env, _loaded(folder.path.resolve(), found), observe=observe, reward=reward, reward_weight=reward_weight,
