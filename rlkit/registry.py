@@ -200,6 +200,7 @@ _DETECTION = "rlkit.perception.detection"
 DETECTORS: dict[str, DetectorEntry] = {
     "gru": DetectorEntry(f"{_DETECTION}.recurrent:GRUDetector", "a gated recurrent unit, the baseline of all others"),
     "lstm": DetectorEntry(f"{_DETECTION}.recurrent:LSTMDetector", "a long short-term memory, the same recipe"),
+    "oadtr": DetectorEntry(f"{_DETECTION}.oadtr:OadTR", "a transformer that reads the last frames anew for each frame"),
 }
 
 
