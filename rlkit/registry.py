@@ -201,6 +201,9 @@ DETECTORS: dict[str, DetectorEntry] = {
     "gru": DetectorEntry(f"{_DETECTION}.recurrent:GRUDetector", "a gated recurrent unit, the baseline of all others"),
     "lstm": DetectorEntry(f"{_DETECTION}.recurrent:LSTMDetector", "a long short-term memory, the same recipe"),
     "oadtr": DetectorEntry(f"{_DETECTION}.oadtr:OadTR", "a transformer that reads the last frames anew for each frame"),
+    "oadtr-streaming": DetectorEntry(
+        f"{_DETECTION}.streaming_oadtr:StreamingOadTR", "a causal transformer that computes each frame once"
+    ),
 }
 
 
