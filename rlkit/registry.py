@@ -204,6 +204,7 @@ DETECTORS: dict[str, DetectorEntry] = {
     "oadtr-streaming": DetectorEntry(
         f"{_DETECTION}.streaming_oadtr:StreamingOadTR", "a causal transformer that computes each frame once"
     ),
+    "lstr": DetectorEntry(f"{_DETECTION}.lstr:LSTR", "a long memory made into a few tokens, asked by the last frames"),
     "testra": DetectorEntry(f"{_DETECTION}.testra:TeSTra", "queries that ask the whole past, older frames count less"),
 }
 
