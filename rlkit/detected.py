@@ -158,7 +158,7 @@ def detect_events(
     if weights not in (None, found):
         raise CheckpointError(
             f"detect-events: the detector of {folder.path} has learned on since this run began (its weights were "
-            f"{weights}, now {found}), so its agent would see something else: put the old checkpoint back, or begin anew"
+            f"{weights}, now {found}), so its agent would see something else: put the old checkpoint back or begin anew"
         )
     return DetectEvents(
         env, _loaded(folder.path.resolve(), found), observe=observe, reward=reward, reward_weight=reward_weight,

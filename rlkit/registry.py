@@ -202,6 +202,12 @@ DETECTORS: dict[str, DetectorEntry] = {
     "lstm": DetectorEntry(f"{_DETECTION}.recurrent:LSTMDetector", "a long short-term memory, the same recipe"),
     "trn": DetectorEntry(f"{_DETECTION}.trn:TRNDetector", "a recurrent network that is told what it expects"),
     "idn": DetectorEntry(f"{_DETECTION}.idn:IDNDetector", "keeps of a window what has to do with its last frame"),
+    "oadtr": DetectorEntry(f"{_DETECTION}.oadtr:OadTR", "a transformer that reads the last frames anew for each frame"),
+    "oadtr-streaming": DetectorEntry(
+        f"{_DETECTION}.streaming_oadtr:StreamingOadTR", "a causal transformer that computes each frame once"
+    ),
+    "lstr": DetectorEntry(f"{_DETECTION}.lstr:LSTR", "a long memory made into a few tokens, asked by the last frames"),
+    "testra": DetectorEntry(f"{_DETECTION}.testra:TeSTra", "queries that ask the whole past, older frames count less"),
 }
 
 

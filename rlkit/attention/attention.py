@@ -21,6 +21,8 @@ from rlkit.attention.tiled import tiled_attention
 from rlkit.errors import UsageError
 
 EVERYTHING = AttentionMask()
+_FEW_QUERIES = Choice("sdpa", "few queries on a processor")
+"""What `choose_backend` says of every such case: acting consists of them, and asking takes as long as the answer."""
 
 
 def attention(
@@ -94,6 +96,8 @@ def attention_weights(
 
 def _choice(q: Tensor, k: Tensor, mask: AttentionMask, sink: Tensor | None, dropout: float, backend: str) -> Choice:
     queries, keys = q.shape[2], k.shape[2]
+    if backend == "auto" and q.is_cpu and queries <= 2 * ROWS and sink is None and not dropout:
+        return _FEW_QUERIES
     hidden = _hidden(mask, queries, keys)
     share = None
     # how much is hidden is read off the mask's numbers, which a compiled graph does not know; two tiles save little
@@ -157,11 +161,12 @@ def _beside_sink(out: Tensor, log_sum: Tensor, sink: Tensor) -> Tensor:
 
 
 def _require_fitting(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, sink: Tensor | None) -> None:
-    shapes = f"queries {list(q.shape)}, keys {list(k.shape)}, values {list(v.shape)}"
     if not q.dim() == k.dim() == v.dim() == 4:
-        raise UsageError(f"attention takes tensors [batch, heads, steps, size], these are {shapes}")
+        raise UsageError(f"attention takes tensors [batch, heads, steps, size], these are {_shapes(q, k, v)}")
     if q.shape[3] != k.shape[3] or k.shape[:3] != v.shape[:3] or len(q) != len(k):
-        raise UsageError(f"attention needs batches, keys' sizes and values' numbers that agree, these are {shapes}")
+        raise UsageError(
+            f"attention needs batches, keys' sizes and values' numbers that agree, these are {_shapes(q, k, v)}"
+        )
     if q.shape[1] % k.shape[1]:
         raise UsageError(
             f"attention has {q.shape[1]} heads of queries and {k.shape[1]} of keys: the first must be a multiple of "
@@ -176,3 +181,7 @@ def _require_fitting(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, sink:
             raise UsageError(f"{name} of the attention mask is for {bound.shape[1]} queries, there are {q.shape[2]}")
     if sink is not None and sink.shape != (q.shape[1],):
         raise UsageError(f"an attention sink has a logit per head [{q.shape[1]}], this one is {list(sink.shape)}")
+
+
+def _shapes(q: Tensor, k: Tensor, v: Tensor) -> str:
+    return f"queries {list(q.shape)}, keys {list(k.shape)}, values {list(v.shape)}"

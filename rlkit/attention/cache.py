@@ -10,6 +10,13 @@ from torch import Tensor
 from rlkit.attention.mask import AttentionMask
 
 
+class Place(NamedTuple):
+    """Where the running step is written, and what it sees: the same in every layer."""
+
+    slot: Tensor  # int64 [B, K, 1, D]
+    mask: AttentionMask
+
+
 class KVCache(NamedTuple):
     """Keys and values of the last `capacity` steps of each row, of every layer: a ring.
 
@@ -23,12 +30,14 @@ class KVCache(NamedTuple):
         values: [layers, B, K, capacity, D].
         position: Steps of the running episode so far, int32 [B].
         version: Of the weights that the keys were made with.
+        place: Of the running step, as `placed` works it out for all layers; None: each layer does.
     """
 
     keys: Tensor
     values: Tensor
     position: Tensor
     version: int
+    place: Place | None = None
 
     @classmethod
     def empty(
@@ -46,7 +55,11 @@ class KVCache(NamedTuple):
 
     def reset(self, ended: Tensor) -> KVCache:
         """Rows [B] whose episode ended begin anew; no host sync."""
-        return self._replace(position=torch.where(ended, 0, self.position))
+        return self._replace(position=torch.where(ended, 0, self.position), place=None)
+
+    def placed(self) -> KVCache:
+        """With the place of the running step, before its layers append."""
+        return self._replace(place=self._running_place())
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, AttentionMask]:
         """Write the running step's key and value [B, K, 1, D].
@@ -54,12 +67,20 @@ class KVCache(NamedTuple):
         Returns:
             All keys and values of that layer, [B, K, capacity, D], and the mask of those that are there.
         """
+        place = self._running_place() if self.place is None else self.place
         keys, values = self.keys[layer], self.values[layer]
-        slot = (self.position % self.capacity).long()[:, None, None, None].expand_as(key)
-        keys.scatter_(2, slot, key)
-        values.scatter_(2, slot, value)
-        return keys, values, AttentionMask(key_length=(self.position + 1).clamp(max=self.capacity))
+        keys.scatter_(2, place.slot, key)
+        values.scatter_(2, place.slot, value)
+        return keys, values, place.mask
 
     def advanced(self) -> KVCache:
         """After every layer has appended: on to the next step."""
-        return self._replace(position=self.position + 1)
+        return self._replace(position=self.position + 1, place=None)
+
+    def _running_place(self) -> Place:
+        _, rows, kv_heads, capacity, size = self.keys.shape
+        slot = (self.position % capacity).long()[:, None, None, None].expand(rows, kv_heads, 1, size)
+        # a full ring hides nothing; asking a GPU would make it wait
+        is_full = self.position.is_cpu and bool((self.position >= capacity - 1).all())
+        mask = AttentionMask() if is_full else AttentionMask(key_length=(self.position + 1).clamp(max=capacity))
+        return Place(slot, mask)

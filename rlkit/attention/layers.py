@@ -15,7 +15,7 @@ from torch.nn import functional
 from rlkit.attention.attention import EVERYTHING, attention, attention_weights
 from rlkit.attention.cache import KVCache
 from rlkit.attention.mask import AttentionMask
-from rlkit.attention.rope import rotated
+from rlkit.attention.rope import Angles, Turn, turned
 from rlkit.errors import UsageError
 
 Gate: TypeAlias = Literal["residual", "gru"]
@@ -42,23 +42,23 @@ class SelfAttention(nn.Module):
         self.head_size = head_size_of(width, heads, self.kv_heads)
         self.project = nn.Linear(width, (heads + 2 * self.kv_heads) * self.head_size)
         self.merge = nn.Linear(width, width)
-        self.query_norm, self.key_norm = (
-            nn.RMSNorm(self.head_size) if qk_norm else nn.Identity() for _ in range(2)
-        )  # fmt: skip
+        self.query_norm, self.key_norm = (nn.RMSNorm(self.head_size) if qk_norm else None for _ in range(2))
         self.sink = nn.Parameter(torch.zeros(heads)) if sink else None
 
-    def qkv(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def qkv(self, x: Tensor, angles: Angles | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, H, T, D], keys and values [B, K, T, D] of tokens [B, T, width].
 
         Queries and keys are rotated by angles [B or 1, T, D / 2], where given.
         """
-        sizes = [self.heads * self.head_size] + 2 * [self.kv_heads * self.head_size]
-        q, k, v = (
-            part.view(*x.shape[:2], -1, self.head_size).transpose(1, 2) for part in self.project(x).split(sizes, -1)
-        )
-        q, k = self.query_norm(q), self.key_norm(k)
+        heads = self.project(x).view(*x.shape[:2], -1, self.head_size).transpose(1, 2)
+        q, k, v = heads.split([self.heads, self.kv_heads, self.kv_heads], 1)
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+            heads = torch.cat((q, k), 1)
         if angles is not None:
-            q, k = rotated(q, angles[:, None]), rotated(k, angles[:, None])
+            turn = angles if isinstance(angles, Turn) else Turn.of(angles)
+            both = turned(heads[:, : self.heads + self.kv_heads], *turn)  # in one go, which acting is quicker for
+            q, k = both.split([self.heads, self.kv_heads], 1)
         return q, k, v
 
     def merged(self, out: Tensor) -> Tensor:
@@ -66,22 +66,22 @@ class SelfAttention(nn.Module):
         tokens: Tensor = self.merge(out.transpose(1, 2).flatten(2))
         return tokens
 
-    def forward(self, x: Tensor, mask: AttentionMask = EVERYTHING, angles: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: AttentionMask = EVERYTHING, angles: Angles | None = None) -> Tensor:
         """Tokens [B, T, width] after attention among themselves."""
         return self.with_keys(x, mask, angles)[0]
 
-    def with_keys(self, x: Tensor, mask: AttentionMask, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def with_keys(self, x: Tensor, mask: AttentionMask, angles: Angles | None) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, with the keys and values [B, K, T, D] that a cache would hold."""
         q, k, v = self.qkv(x, angles)
         return self.merged(attention(q, k, v, mask, sink=self.sink)), k, v
 
-    def step(self, x: Tensor, cache: KVCache, layer: int, angles: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, cache: KVCache, layer: int, angles: Angles | None = None) -> Tensor:
         """One token of each row [B, 1, width] after attention to the cached ones and itself; appends to the cache."""
         q, k, v = self.qkv(x, angles)
         keys, values, mask = cache.append(layer, k, v)
         return self.merged(attention(q, keys, values, mask, sink=self.sink))
 
-    def weights(self, x: Tensor, mask: AttentionMask = EVERYTHING, angles: Tensor | None = None) -> Tensor:
+    def weights(self, x: Tensor, mask: AttentionMask = EVERYTHING, angles: Angles | None = None) -> Tensor:
         """Weights [B, H, T, T] that `forward` makes."""
         q, k, v = self.qkv(x, angles)
         return attention_weights(q, k, v, mask, sink=self.sink)[1]
@@ -168,7 +168,7 @@ class Block(nn.Module):
         self.perceptron_gate = GRUGate(width) if gate == "gru" else None
 
     def forward(
-        self, x: Tensor, mask: AttentionMask = EVERYTHING, angles: Tensor | None = None,
+        self, x: Tensor, mask: AttentionMask = EVERYTHING, angles: Angles | None = None,
         modulation: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Tokens [B, T, width] after both parts.
@@ -179,16 +179,16 @@ class Block(nn.Module):
         y = self.attention(modulate(self.attention_norm(x), shift, scale), mask, angles)
         return self._perceptron(self._added(x, y, self.attention_gate, amount), *rest)
 
-    def with_keys(self, x: Tensor, mask: AttentionMask, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def with_keys(self, x: Tensor, mask: AttentionMask, angles: Angles | None) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, with the keys and values [B, K, T, D] that a cache would hold."""
         y, k, v = self.attention.with_keys(self.attention_norm(x), mask, angles)
         return self._perceptron(self._added(x, y, self.attention_gate, None), None, None, None), k, v
 
-    def weights(self, x: Tensor, mask: AttentionMask, angles: Tensor | None) -> Tensor:
+    def weights(self, x: Tensor, mask: AttentionMask, angles: Angles | None) -> Tensor:
         """Weights [B, H, T, T] of its attention in `forward`."""
         return self.attention.weights(self.attention_norm(x), mask, angles)
 
-    def step(self, x: Tensor, cache: KVCache, layer: int, angles: Tensor | None = None) -> Tensor:
+    def step(self, x: Tensor, cache: KVCache, layer: int, angles: Angles | None = None) -> Tensor:
         """One token of each row, [B, 1, width], with a cache."""
         y = self.attention.step(self.attention_norm(x), cache, layer, angles)
         return self._perceptron(self._added(x, y, self.attention_gate, None), None, None, None)

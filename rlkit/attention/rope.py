@@ -6,10 +6,29 @@ an argument: in an episode they count from its first step, in float32 angles (af
 
 from __future__ import annotations
 
+from typing import NamedTuple, TypeAlias
+
 import torch
 from torch import Tensor
 
 from rlkit.errors import UsageError
+
+
+class Turn(NamedTuple):
+    """Cosine and sine of a token's angles, for each head, so that layers that turn alike work them out once."""
+
+    cosine: Tensor  # [B or 1, 1, T, D / 2]
+    sine: Tensor
+
+    @classmethod
+    def of(cls, angles: Tensor) -> Turn:
+        """Of angles [B or 1, T, D / 2] in radians."""
+        angles = angles[:, None]
+        return cls(angles.cos(), angles.sin())
+
+
+Angles: TypeAlias = Tensor | Turn
+"""By how much each token's queries and keys turn: [B or 1, T, D / 2] in radians, or what was made of them."""
 
 
 def rotary_angles(positions: Tensor, size: int, base: float = 10_000.0) -> Tensor:
@@ -35,8 +54,12 @@ def rotated(x: Tensor, angles: Tensor) -> Tensor:
     >>> rotated(torch.tensor([1.0, 0.0]), torch.tensor([torch.pi / 2])).round().tolist()
     [-0.0, 1.0]
     """
-    cosine, sine = angles.cos(), angles.sin()
-    a, b = x.to(torch.promote_types(x.dtype, angles.dtype)).chunk(2, -1)
+    return turned(x, angles.cos(), angles.sin())
+
+
+def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """As `rotated`, by angles with these cosines and sines."""
+    a, b = x.to(torch.promote_types(x.dtype, cosine.dtype)).chunk(2, -1)
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1).to(x.dtype)
 
 

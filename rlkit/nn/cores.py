@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rlkit.attention.cache import KVCache
 from rlkit.attention.layers import Block, Gate
 from rlkit.attention.mask import AttentionMask
-from rlkit.attention.rope import episode_positions, rotary_angles
+from rlkit.attention.rope import Turn, episode_positions, rotary_angles
 from rlkit.errors import UsageError
 
 Memory: TypeAlias = tuple[Tensor, ...]
@@ -280,10 +280,10 @@ class TransformerCore(nn.Module):
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, TransformerMemory]:
         """One token of each row; its keys, values and input are remembered in place."""
         keys, values, given, position = memory
-        slot = (position % self.context).long()
-        given[torch.arange(len(x), device=x.device), slot] = x
-        cache = KVCache(keys.transpose(0, 1), values.transpose(0, 1), position, 0)
-        angles = rotary_angles(position[:, None], self.head_size)
+        cache = KVCache(keys.transpose(0, 1), values.transpose(0, 1), position, 0).placed()
+        slot = (position % self.context).long()[:, None, None].expand(-1, 1, self.inputs)
+        given.scatter_(1, slot, x[:, None])
+        angles = Turn.of(rotary_angles(position[:, None], self.head_size))
         y = self._embedded(x)[:, None]
         for layer, block in enumerate(self._blocks()):
             y = block.step(y, cache, layer, angles)
@@ -346,8 +346,8 @@ class TransformerCore(nn.Module):
         """Whether an input of a beginning is its oldest, bool [B, context]; what stands before is no input."""
         return torch.arange(self.context, device=length.device) == self.context - length[:, None]
 
-    def _angles_and_mask(self, is_first: Tensor) -> tuple[Tensor, AttentionMask]:
-        angles = rotary_angles(episode_positions(is_first), self.head_size)
+    def _angles_and_mask(self, is_first: Tensor) -> tuple[Turn, AttentionMask]:
+        angles = Turn.of(rotary_angles(episode_positions(is_first), self.head_size))
         return angles, AttentionMask.episodes(is_first, window=self.context)
 
     def _blocks(self) -> list[Block]:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlkit.attention.attention import attention, attention_weights
-from rlkit.attention.backends import Situation, choose_backend
+from rlkit.attention.attention import _FEW_QUERIES, attention, attention_weights
+from rlkit.attention.backends import Hidden, Situation, choose_backend
 from rlkit.attention.mask import AttentionMask
 from rlkit.attention.reference import attention_reference
 from rlkit.errors import UsageError
@@ -193,6 +193,15 @@ def test_the_choice_for_any_machine(situation: Situation, backend: str) -> None:
     choice = choose_backend(situation)
     assert choice.backend == backend
     assert choice.reason
+
+
+@given(
+    queries=st.integers(1, 128), keys=st.integers(1, 4096), hidden=st.sampled_from(["nothing", "later", "intervals"])
+)
+@settings(max_examples=50, deadline=None)
+def test_few_queries_on_a_processor_need_not_ask(queries: int, keys: int, hidden: Hidden) -> None:
+    asked = choose_backend(Situation("cpu", torch.float32, 32, queries, keys, hidden))
+    assert asked.backend == _FEW_QUERIES.backend
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rlkit.attention.cache import KVCache
 from rlkit.attention.layers import AttentionPool, Block, CrossAttention, GRUGate, SelfAttention
 from rlkit.attention.mask import AttentionMask
-from rlkit.attention.rope import axial_angles, episode_positions, rotary_angles, rotated
+from rlkit.attention.rope import Turn, axial_angles, episode_positions, rotary_angles, rotated
 from rlkit.errors import UsageError
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -83,6 +83,22 @@ def test_a_step_taken_again_gives_the_same() -> None:
             once, again = (made.step(x[:, now : now + 1], cache, 0, angles) for _ in range(2))
             assert torch.equal(once, again)
             cache = cache.advanced()
+
+
+@pytest.mark.parametrize("options", [{}, {"kv_heads": 2, "qk_norm": True}])
+def test_a_place_and_a_turn_worked_out_once_change_no_bit(options: dict[str, Any]) -> None:
+    made, x = block(**options), draw(2, 9, 16)
+    heads = made.attention.kv_heads
+    caches = [KVCache.empty(1, 2, heads, 4, 4) for _ in range(2)]
+    with torch.no_grad():
+        for now in range(9):
+            ended = torch.tensor([now == 6, False])
+            caches = [cache.reset(ended) for cache in caches]
+            angles = rotary_angles(caches[0].position[:, None], 4)
+            each = made.step(x[:, now : now + 1], caches[0], 0, angles)
+            once = made.step(x[:, now : now + 1], caches[1].placed(), 0, Turn.of(angles))
+            assert torch.equal(each, once)
+            caches = [cache.advanced() for cache in caches]
 
 
 def test_rows_that_did_not_end_keep_their_memory() -> None:

@@ -44,16 +44,26 @@ class WindowedDetector(Detector):
         return self.read(window, is_there), (window, is_there)
 
     def _unroll(self, x: Tensor, is_first: Tensor) -> Detections:
-        rows, length, _ = x.shape
-        frame = torch.arange(length, device=x.device)
-        begin = torch.where(is_first, frame, 0).cummax(1).values  # of each frame's stream, [B, T]
-        seen = frame[:, None] + torch.arange(1 - self.config.window, 1, device=x.device)  # [T, W]
-        is_there = seen >= begin[:, :, None]  # [B, T, W]
-        row = torch.arange(rows, device=x.device).repeat_interleave(length)[:, None]
-        index, is_there = seen.clamp(min=0).repeat(rows, 1), is_there.flatten(0, 1)  # [B * T, W]
+        row, index, is_there = ending_windows(is_first, self.config.window)
         parts = []
-        for start in range(0, rows * length, WINDOWS_AT_ONCE):
+        for start in range(0, len(row), WINDOWS_AT_ONCE):
             chosen = slice(start, start + WINDOWS_AT_ONCE)
             parts.append(self.read(x[row[chosen], index[chosen]], is_there[chosen]))
-        now, future = (torch.cat(logits) for logits in zip(*parts, strict=True))
-        return Detections(now.view(rows, length, -1), future.view(rows, length, *future.shape[1:]))
+        now, future = (torch.cat(logits).unflatten(0, is_first.shape) for logits in zip(*parts, strict=True))
+        return Detections(now, future)
+
+
+def ending_windows(is_first: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each frame of sequences [B, T] that begin at each first frame, the window that ends with it.
+
+    Returns:
+        Rows [B * T, 1] and frames [B * T, width] of the windows, and whether these are there, bool [B * T, width]:
+        frames of another stream or before the first are not.
+    """
+    rows, length = is_first.shape
+    frame = torch.arange(length, device=is_first.device)
+    begin = torch.where(is_first, frame, 0).cummax(1).values  # of each frame's stream, [B, T]
+    seen = frame[:, None] + torch.arange(1 - width, 1, device=is_first.device)  # [T, W]
+    is_there = (seen >= begin[:, :, None]).flatten(0, 1)
+    row = torch.arange(rows, device=is_first.device).repeat_interleave(length)[:, None]
+    return row, seen.clamp(min=0).repeat(rows, 1), is_there
