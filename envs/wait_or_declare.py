@@ -107,7 +107,7 @@ class WaitOrDeclare(gym.Env[Any, Any]):
 
     def picture(self) -> Picture:
         """The stream's frames in a row, those with an event marked; the agent is on the one in sight."""
-        cells = "".join("T" if is_on else "." for is_on in self._streams[self.stream].labels.any(axis=1))
+        cells = "".join("T" if any(labels) else "." for labels in self._streams[self.stream].labels.tolist())
         names = [name for name, is_on in self._going_on().items() if is_on]
         return chain_picture(cells, self._time, f"stream {self.stream}, frame {self._time}: {', '.join(names) or '-'}")
 
@@ -127,7 +127,8 @@ class WaitOrDeclare(gym.Env[Any, Any]):
         return {name: bool(label) for name, label in zip(self.classes, labels, strict=True)}
 
     def _observe(self) -> Array:
-        return self._streams[self.stream].frames[self._time].copy()
+        frame: Array = self._streams[self.stream].frames[self._time].copy()
+        return frame
 
     def _told(self, action: Any) -> dict[str, Any]:
         return {"stream": np.int64(self.stream), **self._decision(action).told(self._going_on())}

@@ -229,8 +229,7 @@ def _belief_transitions(belief: Floats64, probability: Floats64, rho: float) -> 
     below = np.minimum(place.astype(np.int64), points - 2)
     part = place - below
     cell = below + points * np.arange(points)[:, None]
-    size = points * points
-    lower = np.bincount(cell.ravel(), (mass * (1.0 - part)).ravel(), size)
-    upper = np.bincount(cell.ravel() + 1, (mass * part).ravel(), size)
-    transitions: Floats64 = (lower + upper).reshape(points, points)
-    return transitions
+    transitions = np.zeros(points * points)
+    for cells, weights in ((cell, mass * (1.0 - part)), (cell + 1, mass * part)):
+        transitions += np.bincount(cells.ravel(), weights.ravel(), points * points)
+    return transitions.reshape(points, points)
