@@ -101,6 +101,11 @@ ENVS: dict[str, EnvEntry] = {
     "rlkit/NearestMatch-v0": EnvEntry(
         "rlkit.envs.nearest_match:NearestMatch", "which way is the nearest object of a colour? Attention"
     ),
+    "rlkit/ChangeDetection-v0": EnvEntry(
+        "rlkit.envs.change_detection:ChangeDetection",
+        "wait, or declare that the law of the samples has changed (Shiryaev 1963)",
+        max_episode_steps=1000,
+    ),
 }
 """Ids in the order of `rlkit list envs`. S&B is Sutton and Barto (2018)."""
 

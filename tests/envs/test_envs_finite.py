@@ -96,7 +96,8 @@ def assert_steps_follow_the_model(env: FiniteMDPEnv, steps: int = STEPS) -> None
 
 
 def test_every_registered_environment_is_tested() -> None:
-    elsewhere = {"rlkit/MountainCar-v0", *KNOWN_RETURNS}  # test_mountain_car.py, test_envs_memory.py
+    # test_mountain_car.py, test_envs_change_detection.py, test_envs_memory.py
+    elsewhere = {"rlkit/MountainCar-v0", "rlkit/ChangeDetection-v0", *KNOWN_RETURNS}
     assert set(ENVS) == {*SIZES, "rlkit/Bandit-v0"} | elsewhere
 
 
