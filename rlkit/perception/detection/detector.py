@@ -23,6 +23,7 @@ from rlkit.types import Floats, Metrics
 
 Memory: TypeAlias = tuple[Tensor, ...]
 """What a detector remembers of its streams: tensors whose first axis is the streams."""
+_FARTHEST = 5.0
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,8 @@ class Detector(nn.Module, ABC):
         return logits.softmax(-1) if self.config.outputs == "softmax" else logits.sigmoid()
 
     def standardized(self, features: Tensor) -> Tensor:
-        """Features of about mean 0 and deviation 1."""
-        return (features - self.mean) / self.deviation
+        """Features of about mean 0 and deviation 1, none farther than five: a rare one does not drown the others."""
+        return ((features - self.mean) / self.deviation).clamp(-_FARTHEST, _FARTHEST)
 
     @abstractmethod
     def _step(self, x: Tensor, memory: Memory) -> tuple[Detections, Memory]:
