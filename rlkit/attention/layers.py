@@ -58,7 +58,7 @@ class SelfAttention(nn.Module):
         if angles is not None:
             turn = angles if isinstance(angles, Turn) else Turn.of(angles)
             both = turned(heads[:, : self.heads + self.kv_heads], *turn)  # in one go, which acting is quicker for
-            q, k = both.split([self.heads, self.kv_heads], 1)
+            q, k = both[:, : self.heads], both[:, self.heads :]
         return q, k, v
 
     def merged(self, out: Tensor) -> Tensor:

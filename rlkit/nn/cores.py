@@ -284,7 +284,7 @@ class TransformerCore(nn.Module):
         slot = (position % self.context).long()[:, None, None].expand(-1, 1, self.inputs)
         given.scatter_(1, slot, x[:, None])
         angles = Turn.of(rotary_angles(position[:, None], self.head_size))
-        y = self._embedded(x)[:, None]
+        y = self.embedded(x)[:, None]
         for layer, block in enumerate(self._blocks()):
             y = block.step(y, cache, layer, angles)
         return self.norm(y)[:, 0], TransformerMemory(keys, values, given, position + 1)
@@ -304,7 +304,7 @@ class TransformerCore(nn.Module):
         is_first = self._begins(length)
         angles, mask = self._angles_and_mask(is_first)
         slot = (torch.arange(self.context, device=given.device) - self.context + length[:, None]) % self.context
-        y = self._embedded(given)
+        y = self.embedded(given)
         for layer, block in enumerate(self._blocks()):
             y, k, v = block.with_keys(y, mask, angles)
             index = slot.long()[:, None, :, None].expand_as(k)
@@ -321,7 +321,7 @@ class TransformerCore(nn.Module):
             goes_on = torch.cat((is_first[:, :1] | (length == 0)[:, None], is_first[:, 1:]), 1)
             x, is_first = torch.cat((given, x), 1), torch.cat((self._begins(length), goes_on), 1)
         angles, mask = self._angles_and_mask(is_first)
-        y = self._embedded(x)
+        y = self.embedded(x)
         for block in self._blocks():
             y = block(y, mask, angles)
         features: Tensor = self.norm(y[:, -steps:])
@@ -330,7 +330,7 @@ class TransformerCore(nn.Module):
     def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
         """Weights [T, T] of each layer and head, then the encoder's."""
         angles, mask = self._angles_and_mask(torch.zeros(1, len(x), dtype=torch.bool, device=x.device))
-        y = self._embedded(x[None])
+        y = self.embedded(x[None])
         maps: dict[str, Tensor] = {}
         for layer, block in enumerate(self._blocks(), 1):
             weights = block.weights(y, mask, angles)[0]
@@ -338,7 +338,8 @@ class TransformerCore(nn.Module):
             y = block(y, mask, angles)
         return maps if self.encoder is None else maps | dict(self.encoder.attention_maps(x))
 
-    def _embedded(self, x: Tensor) -> Tensor:
+    def embedded(self, x: Tensor) -> Tensor:
+        """Tokens [..., width] of features [..., D]."""
         tokens: Tensor = self.embed(encoded(self.encoder, x))
         return tokens
 

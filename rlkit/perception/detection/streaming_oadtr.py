@@ -4,7 +4,8 @@ OadTR (Wang et al. 2021, https://arxiv.org/abs/2106.11149) encodes its whole win
 sees the last `band` frames of its stream, itself among them, in every layer, and positions are rotary, so that nothing
 computed for a frame changes later: a new frame costs one token. A step is the sequence under the same band exactly;
 it is not OadTR of a window cut out of the stream, because deep layers have seen through their keys up to
-layers · (band - 1) earlier frames. Hedegaard et al. 2023 (https://arxiv.org/abs/2201.06268) stream a transformer's
+layers · (band - 1) earlier frames. On a CPU a step of a few streams runs in compiled code where nothing is learned
+(`rlkit/nn/compiled_transformer.py`). Hedegaard et al. 2023 (https://arxiv.org/abs/2201.06268) stream a transformer's
 layers so too, with one or two of them and another way to add up.
 
 Deviations from OadTR: the encoder is causal; the frame's own token takes the task token's place, and a linear layer the
@@ -19,6 +20,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from rlkit.nn.compiled_transformer import CompiledSteps
 from rlkit.nn.cores import TransformerCore
 from rlkit.perception.detection.detector import (
     Detections,
@@ -72,6 +74,7 @@ class StreamingOadTR(Detector):
             task.feature_size, config.width, layers=config.layers, heads=config.heads,
             context=config.band or config.window, generator=self.generator,
         )  # fmt: skip
+        self.compiled = CompiledSteps(self.core)
         self.dropout = nn.Dropout(config.dropout)
         self.head = ClassHead(config.width, self.classes, self.horizon, self.generator)
 
@@ -91,7 +94,7 @@ class StreamingOadTR(Detector):
         return self.loss_of(Detections(*(logits[:, self.burn_in :] for logits in detections)), batch)
 
     def _step(self, x: Tensor, memory: Memory) -> tuple[Detections, Memory]:
-        y, memory = self.core.step(x, memory)
+        y, memory = (self.compiled if self.compiled.fits(x, memory) else self.core).step(x, memory)
         return self.head(self.dropout(y)), memory
 
     def _unroll(self, x: Tensor, is_first: Tensor) -> Detections:

@@ -118,12 +118,12 @@ class TeSTra(Detector):
         past = exponential_attention(*self.past.logits_and_values(tokens), is_first, self.log_decay)
         memory = past[:, -kept:].flatten(0, 1)
         row, index, is_there = (
-            each.unflatten(0, is_first.shape)[:, -kept:].flatten(0, 1) for each in ending_windows(is_first, self.work)
+            each.view(*is_first.shape, -1)[:, -kept:].flatten(0, 1) for each in ending_windows(is_first, self.work)
         )
         parts = []
         for start in range(0, len(row), WINDOWS_AT_ONCE):
             chosen = slice(start, start + WINDOWS_AT_ONCE)
             seen = tokens[row[chosen], index[chosen]]
             parts.append(self.work_memory(seen, is_there[chosen], self.past.gathered(memory[chosen])))
-        now, future = (torch.cat(logits).unflatten(0, (len(x), kept)) for logits in zip(*parts, strict=True))
-        return Detections(now, future)
+        now, future = (torch.cat(logits) for logits in zip(*parts, strict=True))
+        return Detections(*(logits.view(len(x), kept, *logits.shape[1:]) for logits in (now, future)))

@@ -49,8 +49,8 @@ class WindowedDetector(Detector):
         for start in range(0, len(row), WINDOWS_AT_ONCE):
             chosen = slice(start, start + WINDOWS_AT_ONCE)
             parts.append(self.read(x[row[chosen], index[chosen]], is_there[chosen]))
-        now, future = (torch.cat(logits).unflatten(0, is_first.shape) for logits in zip(*parts, strict=True))
-        return Detections(now, future)
+        now, future = (torch.cat(logits) for logits in zip(*parts, strict=True))
+        return Detections(*(logits.view(*is_first.shape, *logits.shape[1:]) for logits in (now, future)))
 
 
 def ending_windows(is_first: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
