@@ -18,14 +18,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rlkit.agents.on_policy import (
-    OnPolicyAgent,
-    PolicyConfig,
-    RolloutTensors,
-    policy_actor,
-    scheduled,
-    warn_of_short_run,
-)
+from rlkit.agents.on_policy import OnPolicyAgent, RolloutTensors, policy_actor, scheduled, warn_of_short_run
+from rlkit.agents.policy_config import PolicyConfig
 from rlkit.agents.policy_gradient import policy_gradient_step
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.optim import Adam, clip_norm

@@ -1,63 +1,34 @@
-"""What PPO, A2C and REINFORCE share: the networks that act, the options they need, and advantages of a rollout."""
+"""What PPO, A2C and REINFORCE share: the networks that act, and advantages of a rollout."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.core_options import CoreOptions, EncoderOptions
 from rlkit.agents.observations import ObservationTensors, without_mask
+from rlkit.agents.policy_config import PolicyConfig, Schedule
 from rlkit.data.replay import require_rows
 from rlkit.data.rollout import Rollout, RolloutBatch, minibatches
 from rlkit.errors import UsageError
 from rlkit.nn.action_heads import HeadTrace, action_head, action_head_reason
 from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.cores import EncoderCore
-from rlkit.nn.mlp import Activation
-from rlkit.nn.precision import PrecisionName
 from rlkit.ops.advantages import gae
 from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
 from rlkit.spaces import observation_reason
 from rlkit.types import Array, Bools, Carry, Floats, Obs, State, Task, Transition
 
 _LOG = logging.getLogger(__name__)
-Schedule: TypeAlias = Literal["constant", "linear"]
 RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
 """Keys of a transition's extras."""
-
-
-class PolicyConfig(EncoderOptions, CoreOptions):
-    """Options of the networks and of the discount; defaults are stable-baselines3's, unless a field says otherwise."""
-
-    learning_rate_schedule: Schedule = "constant"
-    """linear: falls to zero at the end of the run"""
-    gamma: float = Field(0.99, ge=0, le=1)
-    """discount factor"""
-    entropy_coefficient: float = Field(0.0, ge=0)
-    """weight of the policy's entropy, which is made larger (Mnih 2016 and PPO on Atari: 0.01)"""
-    max_grad_norm: float | None = Field(0.5, gt=0)
-    """longest gradient of both networks together; null: no limit"""
-    hidden: tuple[int, ...] = (64, 64)
-    """widths of the hidden layers, the same for policy and value (Schulman 2017)"""
-    activation: Activation = "tanh"
-    """after each hidden layer (Schulman 2017)"""
-    initial_log_std: float = 0.0
-    """logarithm of the first standard deviation of continuous actions"""
-    encoder: Literal["mlp", "attention"] = "mlp"
-    """attention: the parts of an observation (of a Dict, entities, patches) attend to each other first"""
-    share_core: bool = False
-    """one core and encoder for policy and value; otherwise each has its own (sb3-contrib's recurrent PPO)"""
-    precision: PrecisionName = "fp32"
-    """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""
 
 
 class RolloutTensors(NamedTuple):

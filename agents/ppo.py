@@ -21,15 +21,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.on_policy import (
-    OnPolicyAgent,
-    PolicyConfig,
-    RolloutTensors,
-    Schedule,
-    policy_actor,
-    scheduled,
-    warn_of_short_run,
-)
+from rlkit.agents.on_policy import OnPolicyAgent, RolloutTensors, policy_actor, scheduled, warn_of_short_run
+from rlkit.agents.policy_config import PolicyConfig, Schedule
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.compiled_ppo import Losses, Weights, compiled_ppo

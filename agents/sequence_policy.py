@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.core_options import attention_of, core_of
-from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, PolicyConfig, RolloutTensors
+from rlkit.agents.on_policy import LOG_PROB, RAW_ACTION, PolicyActor, RolloutTensors
+from rlkit.agents.policy_config import PolicyConfig
 from rlkit.data.sequences import Beginning, SequenceBatch, SequenceRollout
 from rlkit.errors import UsageError
 from rlkit.nn.cores import Core, EncoderCore, Memory
