@@ -85,8 +85,12 @@ def auxiliary_of(config: DQNConfig, task: Task, network: ActionValues) -> Auxili
     if not isinstance(task.auxiliary, AuxiliaryDesign) or not isinstance(network, ComposedValues):
         return None
     assert network.backbone is not None
-    told = {"replayed": config.buffer_size, "n_step": config.n_step}
-    return Auxiliary(task.auxiliary, network.backbone, network.flat, task, **told)
+    assert isinstance(task.action_space, spaces.Discrete)
+    objective = task.auxiliary.objective(
+        network.backbone, task, actions=spaces.Discrete(task.action_space.n), pictures=config.buffer_size,
+        n_step=config.n_step,
+    )  # fmt: skip
+    return Auxiliary(task.auxiliary, objective, network.flat, task.total_steps)
 
 
 def value_replay(config: DQNConfig, task: Task) -> Replay:

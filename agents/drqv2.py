@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from rlkit import seeding
-from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors
+from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors, unit_box
 from rlkit.data.replay import Batch
 from rlkit.data.replays import make_store
 from rlkit.data.store import TransitionStore
@@ -129,14 +129,19 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
         self.optimizers = {"actor": self.actor_optimizer, "critics": self.critics_optimizer}
         self.auxiliary: Auxiliary | None = None
         if isinstance(task.auxiliary, AuxiliaryDesign) and isinstance(self.encoder, Backbone):
-            self.auxiliary = Auxiliary(
-                task.auxiliary, self.encoder, both, task, replayed=config.buffer_size, n_step=config.n_step
+            objective = task.auxiliary.objective(
+                self.encoder,
+                task,
+                actions=unit_box(self.action_size),
+                pictures=config.buffer_size,
+                n_step=config.n_step,
             )
+            self.auxiliary = Auxiliary(task.auxiliary, objective, both, task.total_steps)
 
     def new_replay(self, config: OffPolicyConfig, task: Task) -> TransitionStore:
         """An empty store of single frames where the task stacks them, else of whole pictures."""
         return make_store(
-            task.observation_space, spaces.Box(-1.0, 1.0, (self.action_size,)),
+            task.observation_space, unit_box(self.action_size),
             config.buffer_size if task.total_steps else 0, task.num_envs,
             n_step=config.n_step, gamma=config.gamma, frame_stack=task.frame_stack,
         )  # fmt: skip

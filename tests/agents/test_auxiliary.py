@@ -79,7 +79,7 @@ def test_the_gradient_is_the_sum_of_both_weighted() -> None:
     torch.testing.assert_close(changes[1], 3 * changes[0], rtol=1e-4, atol=1e-7)
     assert float(changes[0].abs().sum()) > 0
     outside = changes[0].clone()
-    for parameter, place in agents[0].auxiliary._of_encoder:
+    for parameter, place in agents[0].auxiliary._joint:
         outside[place : place + parameter.numel()] = 0
     assert float(outside.abs().sum()) == 0, "only the encoder is asked for anything"
 
@@ -94,6 +94,17 @@ def test_a_restored_agent_goes_on_with_the_same_bits(kind: str) -> None:
     second.load_training_state(copy_tree(state) | {"replay": kept})
     batch = batch_of(first)
     assert first.learn(batch) == second.learn(batch)
+
+
+def test_actions_are_told_in_the_numbers_that_replay_has() -> None:
+    told = registry.auxiliary("spr", 1.0)
+    task = Task(PICTURES, spaces.Discrete(3, start=5), total_steps=100, auxiliary=told)
+    agent = DQN(DQNConfig(**SMALL), task)
+    objective: Any = agent.auxiliary.objective if agent.auxiliary else None
+    assert objective.told(torch.tensor([2])).tolist() == [[0.0, 0.0, 1.0]]
+    wide = Task(PICTURES, spaces.Box(-4, 4, (2,)), total_steps=100, auxiliary=told)
+    objective = DrQv2(DrQv2Config(**SMALL), wide).auxiliary.objective  # type: ignore[union-attr]
+    assert objective.told(torch.tensor([[1.0, -0.5]])).tolist() == [[1.0, -0.5]]
 
 
 def test_objectives_of_successive_pictures_need_steps_of_one() -> None:
