@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from rlkit.agents.core_options import CoreOptions, EncoderOptions
+from rlkit.agents.observations import EncoderName
 from rlkit.nn.mlp import Activation
 from rlkit.nn.precision import PrecisionName
 
@@ -30,9 +31,9 @@ class PolicyConfig(EncoderOptions, CoreOptions):
     """after each hidden layer (Schulman 2017)"""
     initial_log_std: float = 0.0
     """logarithm of the first standard deviation of continuous actions"""
-    encoder: Literal["mlp", "attention"] = "mlp"
-    """attention: the parts of an observation (of a Dict, entities, patches) attend to each other first"""
+    encoder: EncoderName = "auto"
+    """auto: for pictures nature (impala where small), else mlp; attention: its parts (entities, …) see each other"""
     share_core: bool = False
-    """one core and encoder for policy and value; otherwise each has its own (sb3-contrib's recurrent PPO)"""
+    """one core and encoder for policy and value, as always with convolutions; otherwise each has its own"""
     precision: PrecisionName = "fp32"
     """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""

@@ -281,7 +281,7 @@ class TransformerCore(nn.Module):
         """One token of each row; its keys, values and input are remembered in place."""
         keys, values, given, position = memory
         slot = (position % self.context).long()
-        given[torch.arange(len(x), device=x.device), slot] = x
+        given[torch.arange(len(x), device=x.device), slot] = x.to(given.dtype)  # pixels are bytes
         cache = KVCache(keys.transpose(0, 1), values.transpose(0, 1), position, 0)
         angles = rotary_angles(position[:, None], self.head_size)
         y = self._embedded(x)[:, None]
