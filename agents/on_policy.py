@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.observations import without_mask
-from rlkit.agents.picture_networks import policy_observations
+from rlkit.agents.picture_networks import network_observations
 from rlkit.agents.policy_config import PolicyConfig, Schedule
 from rlkit.agents.policy_network import Optimizer, PolicyNetwork, RolloutTensors
 from rlkit.data.replay import require_rows
@@ -47,7 +47,7 @@ class PolicyActor(ABC, Generic[RolloutT, BatchT]):
     def __init__(self, config: PolicyConfig, task: Task) -> None:
         self.device = torch.device(task.device)
         self._num_envs = task.num_envs
-        self._prepare = policy_observations(config, task)
+        self._prepare = network_observations(config.encoder, task)
         self.obs_size = math.prod(self._prepare.shape)
         self.head = action_head(task.action_space)
         self._is_box = isinstance(task.action_space, spaces.Box)
@@ -264,7 +264,8 @@ class OnPolicyActor(PolicyActor[Rollout, RolloutBatch]):
 
 def policy_actor(config: PolicyConfig, task: Task) -> PolicyActor[Any, Any]:
     """The actor for these options: with a core or an encoder, or without."""
-    if config.core == "none" and config.encoder != "attention" and policy_observations(config, task).image is None:
+    flat = network_observations(config.encoder, task).image is None
+    if flat and config.core == "none" and config.encoder != "attention":
         if config.precision != "fp32":
             raise UsageError(
                 f"agent.precision is {config.precision}: perceptrons learn in fp32; it is for pictures, "

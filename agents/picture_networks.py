@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rlkit.agents.observations import ObservationTensors
-from rlkit.agents.policy_config import PolicyConfig
+from rlkit.agents.observations import EncoderName, ObservationTensors
 from rlkit.errors import UnsupportedTaskError, UsageError
 from rlkit.nn.backbones import Backbone, build_backbone, own_copy
 from rlkit.nn.encoders import is_image
@@ -32,8 +31,8 @@ def _no_picture(task: Task) -> str:
     )
 
 
-def policy_observations(config: PolicyConfig, task: Task) -> ObservationTensors:
-    """Observations as a policy's networks take them: pictures where these begin with convolutions, else vectors.
+def network_observations(encoder: EncoderName, task: Task) -> ObservationTensors:
+    """Observations as networks with this encoder take them: pictures where they begin with convolutions, else vectors.
 
     Raises:
         UsageError: an encoder of pictures is to learn on or by an objective, and the options name another.
@@ -42,12 +41,11 @@ def policy_observations(config: PolicyConfig, task: Task) -> ObservationTensors:
     if task.auxiliary is not None and not is_image(task.observation_space):
         raise UnsupportedTaskError(_no_picture(task))
     is_named = task.encoder is not None or task.auxiliary is not None
-    if is_named and config.encoder in ("mlp", "attention"):
+    if is_named and encoder in ("mlp", "attention"):
         raise UsageError(
-            "--encoder and --aux are for the pictures that a network begins with: leave out "
-            f"--agent.encoder {config.encoder}"
+            f"--encoder and --aux are for the pictures that a network begins with: leave out --agent.encoder {encoder}"
         )
-    return ObservationTensors(task.observation_space, config.encoder, torch.device(task.device))
+    return ObservationTensors(task.observation_space, encoder, torch.device(task.device))
 
 
 def policy_backbone(task: Task, prepare: ObservationTensors, weights: torch.Generator) -> Backbone | None:

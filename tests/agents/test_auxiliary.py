@@ -1,4 +1,4 @@
-"""A self-supervised objective beside the losses of DQN, DrQ-v2 and PPO: who moves what, and how often."""
+"""A self-supervised objective beside the losses of DQN, DrQ-v2, SAC and PPO: who moves what, and how often."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def agent_with(name: str | None, kind: str = "dqn", weight: float = 1.0) -> Any:
     auxiliary = None if name is None else registry.auxiliary(name, weight)
     actions = spaces.Discrete(3) if kind == "dqn" else spaces.Box(-1, 1, (2,))
     task = Task(PICTURES, actions, total_steps=100, auxiliary=auxiliary)
-    agent: Any = DQN(DQNConfig(**SMALL), task) if kind == "dqn" else DrQv2(DrQv2Config(**SMALL), task)
+    chosen = registry.agent_class(kind)
+    agent: Any = chosen(registry.config_class(chosen)(**SMALL), task)
     rng = np.random.default_rng(0)
     obs = rng.integers(0, 255, (1, 16, 16, 1), np.uint8)
     for _ in range(20):
@@ -47,8 +48,8 @@ def batch_of(agent: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(registry.AUXILIARIES))
-@pytest.mark.parametrize("kind", ["dqn", "drqv2"])
-def test_every_objective_serves_beside_either_agent(name: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["dqn", "drqv2", "sac", "tqc"])
+def test_every_objective_serves_beside_every_agent(name: str, kind: str) -> None:
     agent = agent_with(name, kind)
     metrics = agent.learn(batch_of(agent))
     assert np.isfinite(metrics["train/auxiliary_loss"])
@@ -86,7 +87,7 @@ def test_the_gradient_is_the_sum_of_both_weighted() -> None:
     assert float(outside.abs().sum()) == 0, "only the encoder is asked for anything"
 
 
-@pytest.mark.parametrize("kind", ["dqn", "drqv2"])
+@pytest.mark.parametrize("kind", ["dqn", "drqv2", "sac"])
 def test_a_restored_agent_goes_on_with_the_same_bits(kind: str) -> None:
     first, second = agent_with("simclr", kind), agent_with("simclr", kind)
     first.learn(batch_of(first))
