@@ -130,3 +130,7 @@ def test_the_command_line_freezes_finetunes_and_refuses_two_encoders(
     capsys.readouterr()
     assert main([*common, "--agent.encoder", "impala", "--run-dir", str(tmp_path / "both")]) == 2
     assert "leave out --agent.encoder" in capsys.readouterr().err
+    for both in (["--freeze", "--finetune"], ["--finetune", "--freeze"]):
+        assert main([*common, *both, "--run-dir", str(tmp_path / "both")]) == 2
+        assert "--freeze leaves the encoder as it is, --finetune learns on from it" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()
