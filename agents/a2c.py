@@ -18,17 +18,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rlkit.agents.on_policy import (
-    OnPolicyAgent,
-    PolicyConfig,
-    RolloutTensors,
-    policy_actor,
-    scheduled,
-    warn_of_short_run,
-)
+from rlkit.agents.on_policy import OnPolicyAgent, policy_actor, scheduled, warn_of_short_run
+from rlkit.agents.policy_config import PolicyConfig
 from rlkit.agents.policy_gradient import policy_gradient_step
+from rlkit.agents.policy_network import RolloutTensors
 from rlkit.data.rollout import RolloutBatch
-from rlkit.nn.optim import Adam, clip_norm
+from rlkit.nn.optim import Adam
 from rlkit.nn.rmsprop import RMSProp
 from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import explained_variance
@@ -65,7 +60,7 @@ class A2C(OnPolicyAgent):
         self.config = config
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
         self.actor = policy_actor(config, task)
-        self.optimizer = self._optimizer(self.actor.network.flat)
+        self.optimizer = self._optimizer(self.actor.weights)
         warn_of_short_run(config.n_steps, task)
         self.rollout = self.actor.rollout(config.n_steps, task)
         self._env_steps = 0
@@ -102,12 +97,8 @@ class A2C(OnPolicyAgent):
     def learn(self, batch: RolloutBatch) -> Metrics:
         """Exactly one update of both networks."""
         metrics, gradient = self.losses_and_gradient(self.actor.tensors(batch))
-        if self.actor.unscale_(gradient):
-            if self.config.max_grad_norm is not None:
-                clip_norm(gradient, self.config.max_grad_norm)
-            self.optimizer.step(gradient)
-            self.actor.learned()
-        return metrics
+        others = self.actor.descend(self.optimizer, gradient, batch, self.config.max_grad_norm)
+        return {**metrics, **others}
 
     @torch.inference_mode()
     def losses_and_gradient(self, batch: RolloutTensors) -> tuple[Metrics, Tensor]:

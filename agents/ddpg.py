@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.off_policy import Tensors, joined
-from rlkit.agents.sequence_control import SequenceConfig, SequenceControl
+from rlkit.agents.sequence_control import SequenceControl, VectorConfig
 from rlkit.data.replay import Batch
 from rlkit.nn.mlp import MLP
 from rlkit.nn.optim import Adam
@@ -33,7 +33,7 @@ from rlkit.ops.value_learning import td_target
 from rlkit.types import Carry, Floats, Metrics, Task
 
 
-class DDPGConfig(SequenceConfig):
+class DDPGConfig(VectorConfig):
     """Defaults: Fujimoto et al. 2018 (their code's 256x256 networks and batch), unless a field says otherwise."""
 
     learning_rate: float = Field(1e-3, gt=0)

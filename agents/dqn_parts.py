@@ -8,11 +8,11 @@ from gymnasium import spaces
 from rlkit.agents.core_options import attention_of, core_of
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.observations import ObservationTensors
+from rlkit.agents.picture_networks import learned_backbone
 from rlkit.agents.replayed_steps import require_no, sequence_replay
 from rlkit.data.replays import Replay, UniformReplay, make_replay
-from rlkit.errors import UnsupportedTaskError, UsageError
+from rlkit.errors import UsageError
 from rlkit.nn.action_values import ActionValues, ComposedValues, Design, action_values
-from rlkit.nn.backbones import Backbone, build_backbone
 from rlkit.nn.compiled_td import CompiledTD, compiled_td
 from rlkit.nn.optim import Adam
 from rlkit.nn.return_heads import CategoricalHead, QuantileHead, ReturnHead, ValueHead
@@ -42,7 +42,7 @@ def value_networks(
     attention = attention_of(config, task.observation_space) if config.encoder == "attention" else None
     design = Design(
         actions=int(task.action_space.n), outputs=outputs, hidden=config.hidden, image=prepare.image,
-        backbone=backbone_of(task, prepare, weights),
+        backbone=learned_backbone(task, prepare, weights),
         attention=attention if config.core == "none" else None, dueling=config.dueling,
         noisy_sigma=config.noisy_sigma if config.noisy else None, implicit=config.distribution == "implicit",
     )  # fmt: skip
@@ -64,29 +64,17 @@ def value_networks(
     return network(), network()
 
 
-def backbone_of(task: Task, prepare: ObservationTensors, weights: torch.Generator) -> Backbone | None:
-    """The encoder that networks begin with where it is given, or learns by an objective besides; else None.
-
-    Raises:
-        UnsupportedTaskError: there is an objective and no picture.
-    """
-    if isinstance(task.encoder, Backbone) or task.auxiliary is None:
-        return task.encoder if isinstance(task.encoder, Backbone) else None
-    if prepare.image is None:
-        raise UnsupportedTaskError(
-            f"--aux is for encoders of pictures, the observations are {task.observation_space}; leave it out, or give "
-            "pictures, such as by --wrap add-render-observation"
-        )
-    return build_backbone(prepare.image, prepare.shape, weights)
-
-
 def auxiliary_of(config: DQNConfig, task: Task, network: ActionValues) -> Auxiliary | None:
     """The objective besides, where there is one."""
     if not isinstance(task.auxiliary, AuxiliaryDesign) or not isinstance(network, ComposedValues):
         return None
     assert network.backbone is not None
-    told = {"replayed": config.buffer_size, "n_step": config.n_step}
-    return Auxiliary(task.auxiliary, network.backbone, network.flat, task, **told)
+    assert isinstance(task.action_space, spaces.Discrete)
+    objective = task.auxiliary.objective(
+        network.backbone, task, actions=spaces.Discrete(task.action_space.n), pictures=config.buffer_size,
+        n_step=config.n_step,
+    )  # fmt: skip
+    return Auxiliary(task.auxiliary, objective, network.flat, task.total_steps)
 
 
 def value_replay(config: DQNConfig, task: Task) -> Replay:

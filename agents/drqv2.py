@@ -22,7 +22,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from rlkit import seeding
-from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors
+from rlkit.agents.off_policy import OffPolicyAgent, OffPolicyConfig, Tensors, unit_box
+from rlkit.agents.picture_control import randomly_shifted
 from rlkit.data.replay import Batch
 from rlkit.data.replays import make_store
 from rlkit.data.store import TransitionStore
@@ -32,7 +33,6 @@ from rlkit.nn.flat import flat_gradient, flatten_parameters
 from rlkit.nn.optim import Adam
 from rlkit.nn.pixel_actor_critic import SMALLEST_PICTURE, PixelActor, PixelCritics, PixelEncoder, too_small
 from rlkit.ops import dpg
-from rlkit.ops.augmentation import shifted_images
 from rlkit.ops.noise import gaussian_noise
 from rlkit.ops.schedules import scheduled_epsilon
 from rlkit.ops.value_learning import td_target
@@ -129,14 +129,19 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
         self.optimizers = {"actor": self.actor_optimizer, "critics": self.critics_optimizer}
         self.auxiliary: Auxiliary | None = None
         if isinstance(task.auxiliary, AuxiliaryDesign) and isinstance(self.encoder, Backbone):
-            self.auxiliary = Auxiliary(
-                task.auxiliary, self.encoder, both, task, replayed=config.buffer_size, n_step=config.n_step
+            objective = task.auxiliary.objective(
+                self.encoder,
+                task,
+                actions=unit_box(self.action_size),
+                pictures=config.buffer_size,
+                n_step=config.n_step,
             )
+            self.auxiliary = Auxiliary(task.auxiliary, objective, both, task.total_steps)
 
     def new_replay(self, config: OffPolicyConfig, task: Task) -> TransitionStore:
         """An empty store of single frames where the task stacks them, else of whole pictures."""
         return make_store(
-            task.observation_space, spaces.Box(-1.0, 1.0, (self.action_size,)),
+            task.observation_space, unit_box(self.action_size),
             config.buffer_size if task.total_steps else 0, task.num_envs,
             n_step=config.n_step, gamma=config.gamma, frame_stack=task.frame_stack,
         )  # fmt: skip
@@ -199,11 +204,7 @@ class DrQv2(OffPolicyAgent, TunesEncoder):
 
     def _shifted(self, obs: Tensor) -> Tensor:
         """Pictures [B, C, H, W] at random places; the frames of a stack move together."""
-        pictures, shift = to_channels(obs), self.config.shift
-        if not shift:
-            return pictures
-        offsets = self.rng.integers(-shift, shift, (len(pictures), 2), endpoint=True)
-        return shifted_images(pictures, torch.from_numpy(offsets).to(self.device))
+        return randomly_shifted(to_channels(obs), self.config.shift, self.rng)
 
     def critic_gradient(self, batch: Tensors, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss against `target`, its gradient by the weights of encoder and critics, and the features of obs [B, E]."""

@@ -1,105 +1,38 @@
-"""What PPO, A2C and REINFORCE share: the networks that act, the options they need, and advantages of a rollout."""
+"""What PPO, A2C and REINFORCE share: the networks that act, and advantages of a rollout."""
 
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.core_options import CoreOptions, EncoderOptions
-from rlkit.agents.observations import ObservationTensors, without_mask
+from rlkit.agents.observations import without_mask
+from rlkit.agents.picture_networks import network_observations
+from rlkit.agents.policy_config import PolicyConfig, Schedule
+from rlkit.agents.policy_network import Optimizer, PolicyNetwork, RolloutTensors
 from rlkit.data.replay import require_rows
 from rlkit.data.rollout import Rollout, RolloutBatch, minibatches
 from rlkit.errors import UsageError
-from rlkit.nn.action_heads import HeadTrace, action_head, action_head_reason
+from rlkit.nn.action_heads import action_head, action_head_reason
 from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.cores import EncoderCore
-from rlkit.nn.mlp import Activation
-from rlkit.nn.precision import PrecisionName
+from rlkit.nn.optim import clip_norm
 from rlkit.ops.advantages import gae
 from rlkit.ops.schedules import STEP_SIZE_KINDS, scheduled_step_size
 from rlkit.spaces import observation_reason
-from rlkit.types import Array, Bools, Carry, Floats, Obs, State, Task, Transition
+from rlkit.types import Array, Bools, Carry, Floats, Metrics, Obs, State, Task, Transition, TunesEncoder
 
 _LOG = logging.getLogger(__name__)
-Schedule: TypeAlias = Literal["constant", "linear"]
 RAW_ACTION, LOG_PROB = "raw_action", "log_prob"
 """Keys of a transition's extras."""
-
-
-class PolicyConfig(EncoderOptions, CoreOptions):
-    """Options of the networks and of the discount; defaults are stable-baselines3's, unless a field says otherwise."""
-
-    learning_rate_schedule: Schedule = "constant"
-    """linear: falls to zero at the end of the run"""
-    gamma: float = Field(0.99, ge=0, le=1)
-    """discount factor"""
-    entropy_coefficient: float = Field(0.0, ge=0)
-    """weight of the policy's entropy, which is made larger (Mnih 2016 and PPO on Atari: 0.01)"""
-    max_grad_norm: float | None = Field(0.5, gt=0)
-    """longest gradient of both networks together; null: no limit"""
-    hidden: tuple[int, ...] = (64, 64)
-    """widths of the hidden layers, the same for policy and value (Schulman 2017)"""
-    activation: Activation = "tanh"
-    """after each hidden layer (Schulman 2017)"""
-    initial_log_std: float = 0.0
-    """logarithm of the first standard deviation of continuous actions"""
-    encoder: Literal["mlp", "attention"] = "mlp"
-    """attention: the parts of an observation (of a Dict, entities, patches) attend to each other first"""
-    share_core: bool = False
-    """one core and encoder for policy and value; otherwise each has its own (sb3-contrib's recurrent PPO)"""
-    precision: PrecisionName = "fp32"
-    """format of the products in core and encoder; all that adds up stays float32 (fp16: on GPUs, with loss scaling)"""
-
-
-class RolloutTensors(NamedTuple):
-    """A batch of B steps on the device."""
-
-    obs: Any  # [B, O]; `Sequences` of B steps for networks on a core
-    action: Tensor  # [B, K] raw
-    log_prob: Tensor  # [B]
-    advantage: Tensor  # [B]
-    target: Tensor  # [B]
-    value: Tensor  # [B]
-    action_mask: Tensor | None  # [B, A]
-
-
-class PolicyTrace(Protocol):
-    """One pass of both networks over B steps."""
-
-    @property
-    def distribution(self) -> HeadTrace:
-        """The policy at these steps."""
-
-    @property
-    def value(self) -> Tensor:
-        """V(s), [B]."""
-
-    def gradient(self, by_log_prob: Tensor, by_entropy: float, by_value: Tensor) -> Tensor:
-        """Gradient of a loss in the layout of the network's `flat`, see `ActorCriticTrace`."""
-
-
-class PolicyNetwork(Protocol):
-    """Networks of policy and value."""
-
-    @property
-    def flat(self) -> Tensor:
-        """All parameters."""
-
-    @property
-    def log_std(self) -> Tensor:
-        """The log stds among them."""
-
-    def trace(self, obs: Any, raw: Tensor, mask: Tensor | None) -> PolicyTrace:
-        """What an update needs of B steps, observed as `RolloutTensors` has them."""
 
 
 RolloutT = TypeVar("RolloutT", bound=Rollout)
@@ -114,14 +47,14 @@ class PolicyActor(ABC, Generic[RolloutT, BatchT]):
     def __init__(self, config: PolicyConfig, task: Task) -> None:
         self.device = torch.device(task.device)
         self._num_envs = task.num_envs
-        self._prepare = ObservationTensors(task.observation_space, "mlp", self.device)
-        self.obs_size = self._prepare.shape[0]
+        self._prepare = network_observations(config.encoder, task)
+        self.obs_size = math.prod(self._prepare.shape)
         self.head = action_head(task.action_space)
         self._is_box = isinstance(task.action_space, spaces.Box)
 
     @staticmethod
     def supports(task: Task) -> str | None:
-        """None for actions with a distribution and observations that flatten into a vector, else the reason."""
+        """None for actions with a distribution and observations that are pictures or flatten, else the reason."""
         reason = action_head_reason(task.action_space)
         return reason or observation_reason(without_mask(task.observation_space))
 
@@ -150,16 +83,40 @@ class PolicyActor(ABC, Generic[RolloutT, BatchT]):
             UsageError: the step is of another number of environments than the agent was made for.
         """
         require_rows(step, self._num_envs)
-        prepare, extras = self._prepare.array, step.extras
+        prepare, extras = self.rows, step.extras
         mask = None if self._is_box else step.action_mask
         rollout.add(
             prepare(step.obs), extras[RAW_ACTION], extras[LOG_PROB], step.reward,
             prepare(step.next_obs), step.terminated, step.truncated, mask,
         )  # fmt: skip
 
+    @property
+    def weights(self) -> Tensor:
+        """All that the optimiser moves, beginning with the network's parameters."""
+        return self.network.flat
+
+    def descend(self, optimizer: Optimizer, gradient: Tensor, batch: BatchT, longest: float | None) -> Metrics:
+        """Move the weights once against the gradient of the agent's loss by the network's parameters.
+
+        It is cut to length `longest`. Metrics are those of what else the weights learn from. Nothing happens where the
+        gradient is not finite.
+        """
+        if not self.unscale_(gradient):
+            return {}
+        if longest is not None:
+            clip_norm(gradient, longest)
+        gradient, metrics = self.with_objective(gradient, batch, longest)
+        optimizer.step(gradient)
+        self.learned()
+        return metrics
+
     def unscale_(self, gradient: Tensor) -> bool:
         """Bring a gradient to its size, in place; False where it is not finite and no update is to be made."""
         return True
+
+    def with_objective(self, gradient: Tensor, batch: BatchT, longest: float | None) -> tuple[Tensor, Metrics]:
+        """The gradient by `weights`, with what an objective besides asks of them, and the objective's metrics."""
+        return gradient, {}
 
     def learned(self) -> None:
         """The weights have changed."""
@@ -208,12 +165,18 @@ class PolicyActor(ABC, Generic[RolloutT, BatchT]):
     def encoder(self) -> EncoderCore:
         """What encodes an observation by itself. Raises UsageError where nothing does."""
         raise UsageError(
-            "a policy without an encoder has no features: take a run with --agent.encoder attention and no core"
+            "a policy without an encoder has no features: take a run that sees pictures, or one with --agent.encoder "
+            "attention, and no core"
         )
 
     def tensor(self, obs: Obs) -> Tensor:
         """Observations [N, O] as the network takes them."""
-        return self._prepare.tensor(obs)
+        return self._on_device(self.rows(obs))
+
+    def rows(self, obs: Obs) -> Array:
+        """Observations as flat rows [N, O]: uint8 for convolutions, else float32."""
+        found = self._prepare.array(obs)
+        return found.reshape(len(found), -1)
 
     def _on_device(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -249,7 +212,7 @@ class OnPolicyActor(PolicyActor[Rollout, RolloutBatch]):
     ) -> tuple[Array, Carry, Mapping[str, Array]]:
         """See `PolicyActor`."""
         mask = None if self._is_box else action_mask
-        action, raw, log_prob = self.network.act(self._prepare.array(obs), rng if explore else None, mask)
+        action, raw, log_prob = self.network.act(self.rows(obs), rng if explore else None, mask)
         return action, carry, {} if log_prob is None else {RAW_ACTION: raw, LOG_PROB: log_prob}
 
     def rollout(self, length: int, task: Task) -> Rollout:
@@ -301,11 +264,12 @@ class OnPolicyActor(PolicyActor[Rollout, RolloutBatch]):
 
 def policy_actor(config: PolicyConfig, task: Task) -> PolicyActor[Any, Any]:
     """The actor for these options: with a core or an encoder, or without."""
-    if config.core == "none" and config.encoder == "mlp":
+    flat = network_observations(config.encoder, task).image is None
+    if flat and config.core == "none" and config.encoder != "attention":
         if config.precision != "fp32":
             raise UsageError(
-                f"agent.precision is {config.precision}: perceptrons learn in fp32; it is for --agent.core and "
-                "--agent.encoder attention"
+                f"agent.precision is {config.precision}: perceptrons learn in fp32; it is for pictures, "
+                "--agent.core and --agent.encoder attention"
             )
         return OnPolicyActor(config, task)
     from rlkit.agents.sequence_policy import SequenceActor
@@ -313,14 +277,14 @@ def policy_actor(config: PolicyConfig, task: Task) -> PolicyActor[Any, Any]:
     return SequenceActor(config, task)
 
 
-class OnPolicyAgent:
+class OnPolicyAgent(TunesEncoder):
     """What PPO, A2C and REINFORCE do alike: they act by their actor, and remember what it does."""
 
     actor: PolicyActor[Any, Any]
 
     @classmethod
     def supports(cls, task: Task) -> str | None:
-        """None for Discrete, MultiDiscrete and float Box actions and observations that flatten, else the reason."""
+        """None for Discrete, MultiDiscrete and float Box actions and pictures or what flattens, else the reason."""
         return PolicyActor.supports(task)
 
     def initial_carry(self, num_envs: int) -> Carry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlkit.agents.on_policy import PolicyNetwork, RolloutTensors
+from rlkit.agents.policy_network import PolicyNetwork, RolloutTensors
 from rlkit.ops import policy_gradient as ops
 from rlkit.types import Metrics
 

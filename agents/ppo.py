@@ -21,19 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from rlkit import seeding
-from rlkit.agents.on_policy import (
-    OnPolicyAgent,
-    PolicyConfig,
-    RolloutTensors,
-    Schedule,
-    policy_actor,
-    scheduled,
-    warn_of_short_run,
-)
+from rlkit.agents.on_policy import OnPolicyAgent, policy_actor, scheduled, warn_of_short_run
+from rlkit.agents.policy_config import PolicyConfig, Schedule
+from rlkit.agents.policy_network import RolloutTensors
 from rlkit.data.rollout import RolloutBatch
 from rlkit.nn.actor_critic import ActorCritic
 from rlkit.nn.compiled_ppo import Losses, Weights, compiled_ppo
-from rlkit.nn.optim import Adam, clip_norm
+from rlkit.nn.optim import Adam
 from rlkit.ops import policy_gradient as ops
 from rlkit.ops.advantages import explained_variance
 from rlkit.types import Carry, Metrics, State, Task, Transition
@@ -75,7 +69,7 @@ class PPO(OnPolicyAgent):
         self.config = config
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
         self.actor = policy_actor(config, task)
-        self.optimizer = Adam(self.actor.network.flat, config.learning_rate, eps=1e-5)
+        self.optimizer = Adam(self.actor.weights, config.learning_rate, eps=1e-5)
         network = self.actor.network
         self._compiled = compiled_ppo(network) if isinstance(network, ActorCritic) else None
         warn_of_short_run(config.n_steps, task)
@@ -98,9 +92,8 @@ class PPO(OnPolicyAgent):
         batch = self.actor.batch(self.rollout, config.gamma, config.gae_lambda)
         found = self._learn_epochs(batch)
         self.actor.begin_rollout(self.rollout)
-        metrics = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
         return {
-            **metrics,
+            **_means(found),
             **self.actor.mean_std(),
             "train/explained_variance": explained_variance(batch.value, batch.target),
             "train/learning_rate": self.optimizer.learning_rate,
@@ -128,12 +121,10 @@ class PPO(OnPolicyAgent):
             losses, gradient = self.losses_and_gradient(self.actor.tensors(batch))
         else:
             losses, gradient = self._compiled.losses_and_gradient(batch, self._weights())
-        if not self._moved_too_far(losses.approximate_kl) and self.actor.unscale_(gradient):
-            if self.config.max_grad_norm is not None:
-                clip_norm(gradient, self.config.max_grad_norm)
-            self.optimizer.step(gradient)
-            self.actor.learned()
-        return self.metrics(losses)
+        others: Metrics = {}
+        if not self._moved_too_far(losses.approximate_kl):
+            others = self.actor.descend(self.optimizer, gradient, batch, self.config.max_grad_norm)
+        return {**self.metrics(losses), **others}
 
     def _moved_too_far(self, approximate_kl: float) -> bool:
         target_kl = self.config.target_kl
@@ -207,3 +198,10 @@ class PPO(OnPolicyAgent):
         self.rollout.restore(state["rollout"])
         self._rng.bit_generator.state = state["rng"]
         self._env_steps = state["env_steps"]
+
+
+def _means(found: list[Metrics]) -> Metrics:
+    """Of each metric over the minibatches that have it: the objective besides leaves some out."""
+    names = dict.fromkeys(name for each in found for name in each)
+    values = {name: [each[name] for each in found if name in each] for name in names}
+    return {name: sum(each) / len(each) for name, each in values.items()}

@@ -18,16 +18,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rlkit.agents.on_policy import (
-    OnPolicyAgent,
-    PolicyConfig,
-    RolloutTensors,
-    policy_actor,
-    scheduled,
-)
+from rlkit.agents.on_policy import OnPolicyAgent, policy_actor, scheduled
+from rlkit.agents.policy_config import PolicyConfig
 from rlkit.agents.policy_gradient import policy_gradient_step
+from rlkit.agents.policy_network import RolloutTensors
 from rlkit.data.rollout import RolloutBatch
-from rlkit.nn.optim import Adam, clip_norm
+from rlkit.nn.optim import Adam
 from rlkit.ops.advantages import explained_variance
 from rlkit.types import Carry, Metrics, State, Task, Transition
 
@@ -56,7 +52,7 @@ class REINFORCE(OnPolicyAgent):
         self.config = config
         self._num_envs, self._total_steps = task.num_envs, max(task.total_steps, 1)
         self.actor = policy_actor(config, task)
-        self.optimizer = Adam(self.actor.network.flat, config.learning_rate)
+        self.optimizer = Adam(self.actor.weights, config.learning_rate)
         self.rollout = self.actor.rollout(_FIRST_LENGTH, task)
         # of each environment, times in the rollout: what was learned, then whole episodes, then the running one
         self._learned_until = np.zeros(task.num_envs, np.int64)
@@ -111,12 +107,8 @@ class REINFORCE(OnPolicyAgent):
     def learn(self, batch: RolloutBatch) -> Metrics:
         """Exactly one update of the policy, and of the baseline where there is one."""
         metrics, gradient = self.losses_and_gradient(self.actor.tensors(batch))
-        if self.actor.unscale_(gradient):
-            if self.config.max_grad_norm is not None:
-                clip_norm(gradient, self.config.max_grad_norm)
-            self.optimizer.step(gradient)
-            self.actor.learned()
-        return metrics
+        others = self.actor.descend(self.optimizer, gradient, batch, self.config.max_grad_norm)
+        return {**metrics, **others}
 
     @torch.inference_mode()
     def losses_and_gradient(self, batch: RolloutTensors) -> tuple[Metrics, Tensor]:

@@ -30,7 +30,9 @@ import numpy as np
 import torch
 
 from rlkit.agents.core_options import EncoderOptions, attention_of, core_of
+from rlkit.agents.observations import EncoderName
 from rlkit.agents.off_policy import ExplorationNoise, NoiseConfig, OffPolicyAgent, OffPolicyConfig, Tensors, unit_box
+from rlkit.agents.picture_control import apart
 from rlkit.agents.replayed_steps import SequenceOptions, replayed_steps, require_no, sequence_replay
 from rlkit.data.replay import Batch
 from rlkit.data.sequence_replay import ReplayedSequences
@@ -38,8 +40,7 @@ from rlkit.data.store import TransitionStore
 from rlkit.nn.cores import Core, EncoderCore, Memory
 from rlkit.nn.ensemble import Ensemble
 from rlkit.nn.mlp import MLP
-from rlkit.nn.on_core import OnCore, Steps
-from rlkit.nn.recurrent_actor_critic import Sequences
+from rlkit.nn.on_core import OnCore
 from rlkit.types import Array, Bools, Carry, Obs, Task
 
 NetworkT = TypeVar("NetworkT", MLP, Ensemble)
@@ -47,6 +48,13 @@ NetworkT = TypeVar("NetworkT", MLP, Ensemble)
 
 class SequenceConfig(EncoderOptions, SequenceOptions, NoiseConfig):
     """Options of noise, memory and encoder."""
+
+    encoder: EncoderName = "mlp"
+    """what an observation goes through first"""
+
+
+class VectorConfig(SequenceConfig):
+    """Of agents that take no pictures."""
 
     encoder: Literal["mlp", "attention"] = "mlp"
     """attention: the parts of an observation (of a Dict, entities) attend to each other first"""
@@ -143,13 +151,7 @@ class SequenceControl(OffPolicyAgent):
         """The batch on the agent's device; with a core the steps after the burn-in, as `Steps` of its sequences."""
         if not isinstance(batch, ReplayedSequences):
             found = super().tensors(batch)
-            return found._replace(obs=_apart(found.obs), next_obs=_apart(found.next_obs)) if self.has_core else found
+            return found._replace(obs=apart(found.obs), next_obs=apart(found.next_obs)) if self.has_core else found
         steps = replayed_steps(batch, self.prepare, self.device)
         action, reward, discount = (steps.kept(part) for part in (batch.action, batch.reward, batch.discount))
         return Tensors(steps.here, action, reward, steps.following, discount)
-
-
-def _apart(obs: torch.Tensor) -> Steps:
-    """Observations [B, O] as sequences of one step each."""
-    each = torch.arange(len(obs), device=obs.device)
-    return Steps(Sequences(obs[:, None], torch.ones_like(each, dtype=torch.bool)[:, None], None), each)

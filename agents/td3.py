@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlkit import seeding
 from rlkit.agents.off_policy import Tensors, joined
-from rlkit.agents.sequence_control import SequenceConfig, SequenceControl
+from rlkit.agents.sequence_control import SequenceControl, VectorConfig
 from rlkit.data.replay import Batch
 from rlkit.nn.ensemble import Ensemble
 from rlkit.nn.mlp import MLP
@@ -30,7 +30,7 @@ from rlkit.ops.value_learning import td_target
 from rlkit.types import Carry, Floats, Metrics, State, Task
 
 
-class TD3Config(SequenceConfig):
+class TD3Config(VectorConfig):
     """Defaults: Fujimoto et al. 2018, section 6.1, unless a field says otherwise."""
 
     learning_rate: float = Field(1e-3, gt=0)

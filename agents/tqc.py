@@ -53,7 +53,7 @@ class TQC(SAC):
     @torch.inference_mode()
     def target(self, batch: Tensors, noise: Tensor, temperature: Tensor) -> Tensor:
         """What the quantiles should be, [B, J]: the smallest of the pool, with the entropy."""
-        following = drawn(self.actor(batch.next_obs), noise)
+        following = drawn(self.actor(self.actors_view(batch.next_obs)[0]), noise)
         quantiles = self.target_critics(joined(batch.next_obs, following.action))  # [K, B, N]
         kept = truncated.truncated_quantiles(quantiles, self.quantile_config.dropped_quantiles)
         return truncated.soft_quantile_target(batch.reward, batch.discount, kept, following.log_prob, temperature)

@@ -17,7 +17,7 @@ from rlkit.config import Options
 from rlkit.data.datasets import EpisodeDataset
 from rlkit.errors import UsageError
 from rlkit.frames import FrameSource, record_frames
-from rlkit.perception.probing.frames import LabelledFrames, probing_parts
+from rlkit.perception.probing.frames import SHARES, LabelledFrames, probing_parts
 from rlkit.perception.probing.linear_probe import LinearProbe
 from rlkit.perception.probing.majority_probe import MajorityProbe
 from rlkit.perception.probing.neighbour_probe import NeighbourProbe
@@ -79,7 +79,8 @@ def judge(run: str | Path, options: ProbeOptions) -> Judgement:
     """Probe the encoder of a pretraining run.
 
     Raises:
-        UsageError: it is no such run, or there is no environment or dataset to take frames from.
+        UsageError: it is no such run, there is no environment or dataset to take frames from, or these are too few
+            or without labels.
         UnsupportedTaskError: the environment's state is not known.
     """
     with limited_threads(options.threads), tempfile.TemporaryDirectory() as folder:
@@ -111,7 +112,13 @@ def _dataset(run: str | Path, options: ProbeOptions, folder: Path) -> EpisodeDat
     source = _source(run, options)
     # never the seed that pretraining recorded with: the encoder would be judged on what it learned from
     record_frames(source, folder, options.frames, seeding.integer_seed(options.seed, "probe-frames"))
-    return EpisodeDataset(folder)
+    dataset = EpisodeDataset(folder)
+    if len(dataset.lengths) < len(SHARES):
+        raise UsageError(
+            f"--frames {options.frames} of {source.env} are {len(dataset.lengths)} episodes, and a probe learns, "
+            f"validates and tests on frames of different ones: give more --frames, for {len(SHARES)} episodes at least"
+        )
+    return dataset
 
 
 def _source(run: str | Path, options: ProbeOptions) -> FrameSource:

@@ -48,7 +48,7 @@ class RunEncoder:
         self._policy.close()
         agent = self._policy.agent
         if not isinstance(agent, FeatureEncoder):
-            raise UsageError(f"{_NAME}: the agent of {run} has no features; take a run with --agent.encoder attention")
+            raise UsageError(f"{_NAME}: the agent of {run} has no features; take one of dqn, or of ppo on pictures")
         self._agent = agent
         self.feature_size = agent.feature_size
 

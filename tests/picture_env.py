@@ -38,3 +38,11 @@ class Square(gym.Env[Any, Any]):
 
     def simulator_state(self) -> dict[str, int]:
         return {"agent/row": int(self.place[0]), "agent/column": int(self.place[1])}
+
+
+class LastingSquare(Square):
+    """The same for a thousand steps."""
+
+    def step(self, action: Any) -> Any:
+        picture, reward, terminated, _, info = super().step(action)
+        return picture, reward, terminated, self.steps == 1_000, info

@@ -69,9 +69,32 @@ def test_one_optimiser_moves_a_tuned_encoder_once_an_update(encoder: Path, tmp_p
     assert not torch.equal(weight, before)
 
 
+@pytest.mark.parametrize("core", ["none", "gru"])
+def test_a_policy_learns_on_from_an_encoder_and_resumes(encoder: Path, tmp_path: Path, core: str) -> None:
+    before = rlkit.load_encoder(encoder).backbone.state_dict()
+    options: dict[str, Any] = {"encoder": str(encoder), "finetune": True, **QUIET}
+    config = {"n_steps": 16, "batch_size": 8, "epochs": 2, "core": core, "core_width": 8}
+
+    def states(agent: Any) -> dict[str, torch.Tensor]:
+        found = [module for module in agent.actor.network.modules() if isinstance(module, Backbone)]
+        assert len(found) == 1
+        return {name: value.clone() for name, value in found[0].state_dict().items()}
+
+    begun = rlkit.train("ppo", ENV, total_steps=15, run_dir=tmp_path / "run", agent_config=config, **options).agent
+    assert all(torch.equal(states(begun)[name], before[name]) for name in before), "nothing was learned yet"
+    agent = rlkit.resume(tmp_path / "run", total_steps=16).agent
+    assert int(agent.optimizer.steps) == 4 if core == "none" else 2  # a core's minibatches are whole rows
+    after = states(agent)
+    assert all(not torch.equal(after[name], before[name]) for name in before)
+    loaded = rlkit.load(tmp_path / "run").agent
+    assert all(torch.equal(states(loaded)[name], after[name]) for name in after)
+
+
 def test_agents_that_cannot_learn_on_are_named_those_that_can(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedTaskError, match=r"(?s)ppo has no encoder of its own.*agents that can: .*dqn.*drqv2"):
-        rlkit.train("ppo", ENV, total_steps=10, run_dir=tmp_path / "run", encoder=str(encoder), finetune=True, **QUIET)
+    options: dict[str, Any] = {"encoder": str(encoder), "finetune": True, **QUIET}
+    able = r"(?s)random has no encoder of its own.*agents that can: .*dqn.*ppo.*drqv2"
+    with pytest.raises(UnsupportedTaskError, match=able):
+        rlkit.train("random", ENV, total_steps=10, run_dir=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
@@ -107,3 +130,7 @@ def test_the_command_line_freezes_finetunes_and_refuses_two_encoders(
     capsys.readouterr()
     assert main([*common, "--agent.encoder", "impala", "--run-dir", str(tmp_path / "both")]) == 2
     assert "leave out --agent.encoder" in capsys.readouterr().err
+    for both in (["--freeze", "--finetune"], ["--finetune", "--freeze"]):
+        assert main([*common, *both, "--run-dir", str(tmp_path / "both")]) == 2
+        assert "--freeze leaves the encoder as it is, --finetune learns on from it" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()

@@ -76,6 +76,26 @@ def test_other_pictures_and_environments_without_known_state_are_refused(run: Pa
         judge(blind, options())
 
 
+def test_too_few_frames_for_three_episodes_are_told_by_their_option(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["probe", str(run), "--env", ENV.replace("Square", "LastingSquare"), "--frames", "1500"]) == 2
+    told = capsys.readouterr().err
+    assert "--frames 1500" in told
+    assert "are 2 episodes" in told
+    assert "for 3 episodes at least" in told
+
+
+def test_a_dataset_without_labels_is_refused_with_what_to_do(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_frames(FrameSource(ENV), tmp_path / "data", 200, 0)
+    assert main(["probe", str(run), "--data", str(tmp_path / "data"), "--no-supervised"]) == 2
+    told = capsys.readouterr().err
+    assert "has no labels" in told
+    assert "--wrap simulator-state" in told
+
+
 def test_the_command_line_prints_a_column_each(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", str(run), "--frames", "600", "--no-supervised"]) == 0
     told = capsys.readouterr().out

@@ -63,6 +63,7 @@ def run(arguments: list[str]) -> int:
         return _report(resume(options.resume, total_steps=options.total_steps))
     if not arguments or arguments[0].startswith("-"):
         return _help(arguments)
+    _refuse_both_frozen_and_tuned(arguments)
     agent, *rest = ["--no-finetune" if argument == "--freeze" else argument for argument in arguments]
     parsed = _parse(agent, gathered(rest, ("--wrap", "--env-args")))
     tuned = _tuned(_run_config(agent, parsed, parsed.seed), rest) if parsed.autotune else None
@@ -90,6 +91,11 @@ def _refuse_autotune(arguments: list[str]) -> None:
             "--autotune measures before a run begins; a resumed run keeps the vector, device and threads that it began "
             "with (they are in its config.yaml): leave --autotune out"
         )
+
+
+def _refuse_both_frozen_and_tuned(arguments: list[str]) -> None:
+    if {"--freeze", "--finetune"} <= set(arguments):
+        raise UsageError("--freeze leaves the encoder as it is, --finetune learns on from it: leave out one")
 
 
 def _help(arguments: list[str]) -> int:

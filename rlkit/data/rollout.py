@@ -18,7 +18,7 @@ from rlkit.data.memory import check_budget
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.types import Array, Bools, Floats, State
 
-Values: TypeAlias = Callable[[Floats], Floats]
+Values: TypeAlias = Callable[[Array], Floats]
 """V(s) [M] of observations [M, O]."""
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 class RolloutBatch:
     """B steps of a rollout as an update needs them."""
 
-    obs: Floats  # [B, O]
+    obs: Array  # [B, O]
     action: Array  # [B, K] raw
     log_prob: Floats  # [B] when they were taken
     advantage: Floats  # [B]
@@ -69,30 +69,33 @@ class Rollout:
         action_size: Numbers in one raw action.
         action_dtype: Their type.
         mask_size: Width of the masks of allowed actions; memory for them is claimed with the first.
+        obs_dtype: Type of an observation's numbers.
 
     Raises:
         MemoryBudgetError: the rollout would not fit.
     """
 
     def __init__(
-        self, length: int, num_envs: int, obs_size: int, action_size: int, action_dtype: np.dtype[Any], mask_size: int
-    ) -> None:
+        self, length: int, num_envs: int, obs_size: int, action_size: int, action_dtype: np.dtype[Any], mask_size: int,
+        obs_dtype: npt.DTypeLike = np.float32,
+    ) -> None:  # fmt: skip
         self._widths = (num_envs, obs_size, action_size, mask_size)
-        self._action_dtype = action_dtype
+        self._action_dtype, self._obs_dtype = action_dtype, np.dtype(obs_dtype)
         self._allocate(length)
 
     def _allocate(self, length: int) -> None:
         """Arrays for `length` steps, none of them taken."""
         num_envs, obs_size, action_size, mask_size = self._widths
-        shape, bytes_each = (length, num_envs), 8 * obs_size + self._action_dtype.itemsize * action_size + 10
+        shape, bytes_each = (length, num_envs), self._action_dtype.itemsize * action_size + 10
+        bytes_each += 2 * self._obs_dtype.itemsize * obs_size
         steps = length * num_envs
         check_budget(
             f"a rollout of {steps:,} steps", steps * bytes_each, "Choose a smaller n_steps or shorter episodes."
         )
         self._mask_shape = (*shape, mask_size)
         self._steps = 0
-        self.obs = np.zeros((*shape, obs_size), np.float32)
-        self.next_obs = np.zeros((*shape, obs_size), np.float32)
+        self.obs: Array = np.zeros((*shape, obs_size), self._obs_dtype)
+        self.next_obs: Array = np.zeros((*shape, obs_size), self._obs_dtype)
         self.action = np.zeros((*shape, action_size), self._action_dtype)
         self.reward = np.zeros(shape, np.float32)
         self.terminated = np.zeros(shape, np.bool_)
@@ -110,7 +113,7 @@ class Rollout:
         return self._steps == len(self.reward)
 
     def add(
-        self, obs: Floats, action: Array, log_prob: Floats, reward: Floats, next_obs: Floats,
+        self, obs: Array, action: Array, log_prob: Floats, reward: Floats, next_obs: Array,
         terminated: Bools, truncated: Bools, action_mask: Bools | None,
     ) -> None:  # fmt: skip
         """Append one step: observations [N, O], raw actions [N, K], masks [N, A] or None, the rest [N]."""

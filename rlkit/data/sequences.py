@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from rlkit.data.rollout import Evaluated, Indices, Rollout
 from rlkit.types import Array, Bools, Floats, State
 
 Beginning: TypeAlias = tuple[Any, ...]
 """What rows go on from, torch tensors [N, ...]."""
-SequenceValues: TypeAlias = Callable[[Floats, Bools, Beginning | None], Floats]
+SequenceValues: TypeAlias = Callable[[Array, Bools, Beginning | None], Floats]
 """V(s) [N, T] of observations [N, T, O] of which these are first in their episodes, after a beginning."""
 
 
@@ -21,7 +22,7 @@ SequenceValues: TypeAlias = Callable[[Floats, Bools, Beginning | None], Floats]
 class SequenceBatch:
     """T steps of B rows as an update needs them."""
 
-    obs: Floats  # [B, T, O]
+    obs: Array  # [B, T, O]
     is_first: Bools  # [B, T]
     action: Array  # [B, T, K] raw
     log_prob: Floats  # [B, T] when they were taken
@@ -29,6 +30,7 @@ class SequenceBatch:
     target: Floats  # [B, T] for the values
     value: Floats  # [B, T] when the rollout ended
     action_mask: Bools | None = None  # [B, T, A]
+    next_obs: Array | None = None  # [B, T, O] true successors, where somebody learns from them
     beginning: Beginning | None = None  # tensors [B, ...]
 
     def __len__(self) -> int:
@@ -71,14 +73,14 @@ class SequenceBatch:
 class WithSuccessors(NamedTuple):
     """Steps of B rows with true successors put in where the next step is none."""
 
-    obs: Floats  # [B, L, O]; rows that need fewer steps end in zeros
+    obs: Array  # [B, L, O]; rows that need fewer steps end in zeros
     is_first: Bools  # [B, L]
     cut: Bools  # [B, T] where a successor was put in: the episode goes on, the row does not
     place: Indices  # [B, T] of each step within its longer row
     next_place: Indices  # [B, T] of its true successor; of no meaning where it terminated
 
 
-def with_successors(obs: Floats, next_obs: Floats, is_first: Bools, terminated: Bools) -> WithSuccessors:
+def with_successors(obs: Array, next_obs: Array, is_first: Bools, terminated: Bools) -> WithSuccessors:
     """T steps of B rows [B, T, O] as longer ones, in which a memory meets every step's true successor.
 
     A step that was truncated, or after which the episode was lost, is followed by its successor within its own episode;
@@ -89,7 +91,7 @@ def with_successors(obs: Floats, next_obs: Floats, is_first: Bools, terminated: 
     place = np.arange(cut.shape[1]) + np.cumsum(cut, axis=1) - cut
     length = int((place[:, -1] + cut[:, -1]).max()) + 1
     row = np.arange(len(cut))[:, None]
-    longer = np.zeros((len(cut), length, obs.shape[2]), np.float32)
+    longer = np.zeros((len(cut), length, obs.shape[2]), obs.dtype)
     begins = np.zeros((len(cut), length), np.bool_)
     longer[row, place], begins[row, place] = obs, is_first
     at_row, at_time = np.nonzero(cut)
@@ -101,20 +103,21 @@ class SequenceRollout(Rollout):
     """A `Rollout` that knows which steps are the first of their episodes."""
 
     def __init__(
-        self, length: int, num_envs: int, obs_size: int, action_size: int, action_dtype: np.dtype[Any], mask_size: int
-    ) -> None:
-        super().__init__(length, num_envs, obs_size, action_size, action_dtype, mask_size)
+        self, length: int, num_envs: int, obs_size: int, action_size: int, action_dtype: np.dtype[Any], mask_size: int,
+        obs_dtype: npt.DTypeLike = np.float32,
+    ) -> None:  # fmt: skip
+        super().__init__(length, num_envs, obs_size, action_size, action_dtype, mask_size, obs_dtype)
         self.beginning: Beginning | None = None
         """Memory before the first step held; None: none of it belongs to an episode that goes on."""
         self._ended = np.ones(num_envs, np.bool_)  # whether the newest step of each environment ended its episode
-        self._expected = np.zeros((num_envs, obs_size), np.float32)  # what follows it if not
+        self._expected: Array = np.zeros((num_envs, obs_size), obs_dtype)  # what follows it if not
 
     def _allocate(self, length: int) -> None:
         super()._allocate(length)
         self.is_first = np.zeros((length, self._widths[0]), np.bool_)
 
     def add(
-        self, obs: Floats, action: Array, log_prob: Floats, reward: Floats, next_obs: Floats,
+        self, obs: Array, action: Array, log_prob: Floats, reward: Floats, next_obs: Array,
         terminated: Bools, truncated: Bools, action_mask: Bools | None,
     ) -> None:  # fmt: skip
         """As of the rollout; an environment that lost its episode begins one too."""
@@ -145,8 +148,8 @@ class SequenceRollout(Rollout):
         value, next_value = found[row, longer.place].T, found[row, longer.next_place].T
         return Evaluated(self.reward[held], value, next_value, self.terminated[held], longer.cut.T)
 
-    def sequences(self, value: Floats, advantage: Floats) -> SequenceBatch:
-        """The newest T steps, rows first, given values and advantages [T, N]."""
+    def sequences(self, value: Floats, advantage: Floats, *, with_next: bool = False) -> SequenceBatch:
+        """The newest T steps, rows first, given values and advantages [T, N]; true successors where wanted."""
         first = len(self) - len(advantage)
         held = slice(first, len(self))
         by_row = {
@@ -155,6 +158,8 @@ class SequenceRollout(Rollout):
         }  # fmt: skip
         if self.action_mask is not None:
             by_row["action_mask"] = self.action_mask[held]
+        if with_next:
+            by_row["next_obs"] = self.next_obs[held]
         arrays: dict[str, Any] = {name: array.swapaxes(0, 1) for name, array in by_row.items()}
         return SequenceBatch(**arrays, beginning=self.beginning if first == 0 else None)
 

@@ -282,7 +282,7 @@ class TransformerCore(nn.Module):
         keys, values, given, position = memory
         cache = KVCache(keys.transpose(0, 1), values.transpose(0, 1), position, 0).placed()
         slot = (position % self.context).long()[:, None, None].expand(-1, 1, self.inputs)
-        given.scatter_(1, slot, x[:, None])
+        given.scatter_(1, slot, x[:, None].to(given.dtype))  # pixels are bytes
         angles = Turn.of(rotary_angles(position[:, None], self.head_size))
         y = self.embedded(x)[:, None]
         for layer, block in enumerate(self._blocks()):

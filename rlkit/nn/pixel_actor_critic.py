@@ -8,12 +8,13 @@ authors' code.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from rlkit.errors import UnsupportedTaskError
+from rlkit.nn.backbones import Backbone
 from rlkit.nn.mlp import MLP
 
 SMALLEST_PICTURE = 15
@@ -54,6 +55,34 @@ class PixelEncoder(nn.Module):
         pixels = images.contiguous(memory_format=torch.channels_last)  # faster on a CPU, see `ConvolutionEncoder`
         features: Tensor = self.layers(pixels * (1 / 255) - 0.5)
         return features
+
+
+class PixelFeatures(nn.Module):
+    """An encoder that ends in a trunk, under a core: pictures come as rows of pixels [B, C · H · W], channels first.
+
+    Args:
+        encoder: Of pictures [B, C, H, W].
+        shape: Channels, height and width of a picture.
+        trunk: Width of the features.
+        generator: Source of the trunk's weights.
+    """
+
+    def __init__(
+        self, encoder: PixelEncoder | Backbone, shape: tuple[int, int, int], trunk: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.encoder, self.shape, self.feature_size = encoder, shape, trunk
+        self.trunk = trunk_layers(encoder.feature_size, trunk)
+        initialise_orthogonal(self.trunk, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [B, trunk] in (-1, 1)."""
+        features: Tensor = self.trunk(self.encoder(x.reshape(-1, *self.shape)))
+        return features
+
+    def attention_maps(self, x: Tensor) -> Mapping[str, Tensor]:
+        """None: convolutions attend to nothing."""
+        return {}
 
 
 class PixelActor(nn.Module):

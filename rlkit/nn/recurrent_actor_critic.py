@@ -66,13 +66,19 @@ class RecurrentActorCritic(nn.Module):
         self.value = MLP(of_value, hidden, 1, activation=activation, final_gain=1.0, generator=generator)
         self.to(device)
         self.core_parameters = tuple(core.parameters())
-        in_order = [*self.core_parameters, self.policy.flat, self.log_std, self.value.flat]
-        self.flat = flatten_parameters(nn.ParameterList(in_order))
+        self._in_order = (*self.core_parameters, self.policy.flat, self.log_std, self.value.flat)
+        self.flat = self.joined_with(())
         self.policy_size = self.flat.numel() - self.value.flat.numel()
+
+    def joined_with(self, others: Sequence[nn.Parameter]) -> Tensor:
+        """One vector of all parameters and `others` after them, of which all of them are views from now on."""
+        joined = flatten_parameters(nn.ParameterList([*self._in_order, *others]))
+        self.flat = joined[: sum(parameter.numel() for parameter in self._in_order)]
+        return joined
 
     @torch.inference_mode()
     def act(
-        self, obs: Floats, memory: Memory, rng: np.random.Generator | None, mask: Bools | None
+        self, obs: Array, memory: Memory, rng: np.random.Generator | None, mask: Bools | None
     ) -> tuple[Array, Array, Floats | None, Memory]:
         """Actions for observations [N, O], as `ActorCritic.act` gives them, and what is remembered now.
 

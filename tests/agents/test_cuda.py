@@ -24,6 +24,7 @@ from rlkit.types import Task, Transition
 
 OBS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
 CONTINUOUS, DISCRETE = spaces.Box(-1.0, 2.0, (3,), np.float32), spaces.Discrete(3)
+PICTURES = spaces.Box(0, 255, (16, 16, 2), np.uint8)
 STEPS, ENVS = 24, 2
 LATE: dict[str, Any] = {"learning_starts": STEPS * ENVS - 1, "batch_size": 16, "hidden": (16, 16)}
 ROLLOUT: dict[str, Any] = {"n_steps": STEPS, "hidden": (16, 16)}
@@ -45,6 +46,12 @@ AGENTS: dict[str, tuple[spaces.Space[Any], dict[str, Any]]] = {
     "sac on a gru": (CONTINUOUS, {**OFF_POLICY[1], **TRANSFORMER, "core": "gru"}),
     "td3 on a transformer": (CONTINUOUS, {**OFF_POLICY[1], "policy_delay": 1, **TRANSFORMER}),
     "dqn on a gru": (DISCRETE, {**LATE, "train_every": ENVS, **TRANSFORMER, "core": "gru"}),
+    "ppo on pictures": (CONTINUOUS, {**ROLLOUT, "batch_size": STEPS * ENVS, "epochs": 1}),
+    "ppo on pictures and a gru": (
+        CONTINUOUS,
+        {**ROLLOUT, "batch_size": STEPS * ENVS, "epochs": 1, "core": "gru", "core_width": 8},
+    ),
+    "sac on pictures": (CONTINUOUS, {**OFF_POLICY[1], "buffer_size": 100}),
     **dict.fromkeys(("rainbow", "c51", "qr-dqn", "iqn", "munchausen-dqn"), VALUES),
 }
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -54,16 +61,28 @@ def build(name: str, device: str) -> Any:
     action_space, values = AGENTS[name]
     agent = registry.agent_class(name.split()[0])
     config = registry.config_class(agent)(**values)
-    return agent(config, Task(OBS, action_space, num_envs=ENVS, total_steps=1000, device=device))
+    return agent(config, Task(seen(name), action_space, num_envs=ENVS, total_steps=1000, device=device))
 
 
-def steps(acting: Any) -> list[Transition]:
+def seen(name: str) -> spaces.Box:
+    """Observations of the agent."""
+    return PICTURES if "pictures" in name else OBS
+
+
+def observed(space: spaces.Box, rng: np.random.Generator) -> Any:
+    """Random observations."""
+    if space is PICTURES:
+        return rng.integers(0, 256, (ENVS, *space.shape), np.uint8)
+    return rng.standard_normal((ENVS, *space.shape)).astype(np.float32)
+
+
+def steps(acting: Any, space: spaces.Box = OBS) -> list[Transition]:
     """Random observations and rewards, the actions those of `acting`."""
     rng, carry, found = np.random.default_rng(0), acting.initial_carry(ENVS), []
-    obs = rng.standard_normal((ENVS, 4)).astype(np.float32)
+    obs = observed(space, rng)
     for number in range(STEPS):
         action, carry, extras = acting.act(obs, carry, explore=True, rng=rng)
-        next_obs = rng.standard_normal((ENVS, 4)).astype(np.float32)
+        next_obs = observed(space, rng)
         reward = rng.standard_normal(ENVS).astype(np.float32)
         terminated = np.array([False, number % 8 == 7])
         found.append(Transition(obs, action, reward, next_obs, terminated, np.zeros(ENVS, np.bool_), extras=extras))
@@ -87,9 +106,9 @@ def gradients(agent: Any) -> dict[str, Tensor]:
     return {name: 10 * state[name]["exp_avg"].cpu() for name in state if name.endswith("optimizer")}
 
 
-def assert_gives_the_cpus_update(agent: Any, reference: Any) -> None:
+def assert_gives_the_cpus_update(agent: Any, reference: Any, space: spaces.Box = OBS) -> None:
     """The same actions, metrics and gradients to 1e-4; Adam's first step is a sign, so weights would say nothing."""
-    experience, rng = steps(reference), np.random.default_rng(0)
+    experience, rng = steps(reference, space), np.random.default_rng(0)
     (action, *_), (expected, *_) = (
         each.act(experience[0].obs, each.initial_carry(ENVS), explore=False, rng=rng) for each in (agent, reference)
     )
@@ -106,11 +125,11 @@ def assert_gives_the_cpus_update(agent: Any, reference: Any) -> None:
 @needs_gpu
 @pytest.mark.parametrize("name", AGENTS)
 def test_one_update_on_the_gpu_is_the_cpus(name: str) -> None:
-    assert_gives_the_cpus_update(build(name, "cuda"), build(name, "cpu"))
+    assert_gives_the_cpus_update(build(name, "cuda"), build(name, "cpu"), seen(name))
 
 
 @needs_gpu
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", [name for name in AGENTS if seen(name) is OBS])
 def test_agents_train_and_go_on_on_the_gpu(name: str, tmp_path: Path) -> None:
     env = "CartPole-v1" if AGENTS[name][0] is DISCRETE else "Pendulum-v1"
     config = {"n_steps": 50} if name in ("ppo", "a2c") else {"learning_starts": 100}
@@ -183,7 +202,7 @@ def pretended_gpu() -> Iterator[None]:
 def test_the_gpus_path_gives_the_cpus_update(name: str) -> None:
     agent = build(name, "cuda")
     assert {tensor.device.type for tensor in tensors_of(agent.policy_state())} == {"cuda"}
-    assert_gives_the_cpus_update(agent, build(name, "cpu"))
+    assert_gives_the_cpus_update(agent, build(name, "cpu"), seen(name))
     agent.load_policy_state(agent.policy_state())
     agent.load_training_state(agent.training_state())
 

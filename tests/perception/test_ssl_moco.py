@@ -108,6 +108,10 @@ def test_a_queue_has_half_of_the_pictures_at_most_and_a_batch_at_least() -> None
         assert learner.objective.get_buffer("queue").shape == (size, 128)
     with pytest.raises(UsageError, match="queue_size is 15, a batch has 16 keys"):
         small_learner("moco-v1", RECORDING, queue_size=15)
+    pictures = len(RECORDING)
+    assert len(small_learner("moco-v2", RECORDING, queue_size=pictures).objective.get_buffer("queue")) == pictures
+    with pytest.raises(UsageError, match=rf"queue_size is {pictures + 1}, there are {pictures} pictures.*--frames"):
+        small_learner("moco-v2", RECORDING, queue_size=pictures + 1)
 
 
 def test_the_third_version_is_contrasted_both_ways_within_the_batch() -> None:

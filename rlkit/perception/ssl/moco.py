@@ -82,7 +82,7 @@ class MoCo(Objective):
         place: Of the oldest key, which goes next.
 
     Raises:
-        UsageError: the queue is shorter than a batch.
+        UsageError: the queue is shorter than a batch, or longer than the recording.
     """
 
     Config: ClassVar[type[MoCoConfig]] = MoCoConfig
@@ -232,5 +232,10 @@ def _queue_size(config: MoCoConfig, pictures: int) -> int:
     if config.queue_size < config.batch_size:
         raise UsageError(
             f"queue_size is {config.queue_size}, a batch has {config.batch_size} keys: take at least as many, or null"
+        )
+    if config.queue_size > pictures:
+        raise UsageError(
+            f"queue_size is {config.queue_size}, there are {pictures} pictures: the query's own would be among the "
+            "negatives; take at most as many, record more (--frames), or null"
         )
     return config.queue_size
