@@ -34,11 +34,13 @@ from rlkit import seeding
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.dqn_parts import auxiliary_of, compiled_update, return_head, value_networks, value_replay
 from rlkit.agents.observations import ObservationTensors
+from rlkit.agents.picture_control import randomly_shifted
 from rlkit.agents.random import uniform_action
 from rlkit.agents.replayed_steps import replayed_steps
 from rlkit.data.replay import Batch
 from rlkit.data.sequence_replay import ReplayedSequences
 from rlkit.nn.action_values import NO_DRAWS, Draws, of_action, to_action
+from rlkit.nn.encoders import to_channels
 from rlkit.nn.optim import Adam, clip_norm
 from rlkit.nn.values_on_core import ValuesOnCore
 from rlkit.ops.distributional import quantile_midpoints
@@ -259,11 +261,18 @@ class DQN(TunesEncoder):
             steps = replayed_steps(batch, self._prepare.array, self.device)
             obs, next_obs, send = steps.here, steps.following, steps.kept
         else:
-            obs, next_obs = self._prepare.tensor(batch.obs), self._prepare.tensor(batch.next_obs)
+            obs, next_obs = self._seen(batch.obs), self._seen(batch.next_obs)
         action, reward, discount = (send(part) for part in (batch.action, batch.reward, batch.discount))
         optional = (batch.action_mask, batch.next_action_mask, batch.weights)
         mask, next_mask, weights = (None if part is None else send(part) for part in optional)
         return Tensors(obs, action.long(), reward, next_obs, discount, mask, next_mask, weights)
+
+    def _seen(self, obs: Obs) -> Tensor:
+        """Observations as the network takes them; pictures shifted, if asked for (DrQ, Yarats et al. 2021)."""
+        prepared = self._prepare.tensor(obs)
+        if not self.config.shift or self._prepare.image is None:
+            return prepared
+        return randomly_shifted(to_channels(prepared), self.config.shift, self._rng)
 
     def _on_device(self, values: Array) -> Tensor:
         return torch.from_numpy(values).to(self.device)

@@ -52,6 +52,8 @@ class DQNConfig(EncoderOptions, SequenceOptions):
     """widths of the fully connected hidden layers; after the convolutions, where observations are pictures"""
     encoder: EncoderName = "auto"
     """auto: for pictures nature (impala where small), else mlp; attention: its parts see each other first"""
+    shift: int = Field(0, ge=0)
+    """pixels by which pictures to learn from are shifted at random at most; 0: not (Yarats et al. 2021: 4)"""
     double: bool = False
     """the online network selects the next action, the target network values it (van Hasselt et al. 2016)"""
     dueling: bool = False

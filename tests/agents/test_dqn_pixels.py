@@ -10,13 +10,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from test_resume import final_state, metrics
 
 import rlkit
 from rlkit.agents.dqn import DQN
 from rlkit.agents.dqn_config import DQNConfig
-from rlkit.types import Task
+from rlkit.types import Task, Transition
 
 SIZE, EPISODE = 16, 12
 
@@ -155,3 +156,34 @@ def test_pong_is_played_and_stored_by_the_preset(tmp_path: Path) -> None:
     assert batch.obs.shape == (8, 4, 84, 84)
     assert result.agent.replay.stored()["rows"].total_added == 120
     assert "train/loss" in (result.run_dir / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (SIZE, SIZE, 3), (2, SIZE, SIZE)])
+def test_pictures_to_learn_from_are_shifted_where_that_is_asked_for(shape: tuple[int, ...]) -> None:
+    space = spaces.Box(0, 255, shape, np.uint8)
+    task = Task(space, spaces.Discrete(2), total_steps=100)
+    rng = np.random.default_rng(0)
+    agents = [DQN(DQNConfig(encoder="impala", hidden=(16,), buffer_size=64, shift=shift), task) for shift in (0, 2)]
+    for agent in agents:
+        for _ in range(8):
+            pictures = np.full((2, 1, *shape), rng.integers(1, 255), np.uint8)
+            false = np.zeros(1, np.bool_)
+            agent.observe(
+                Transition(pictures[0], np.zeros(1, np.int64), np.zeros(1, np.float32), pictures[1], false, false), ()
+            )
+    plain, shifted = (agent.tensors(agent.replay.sample(16, np.random.default_rng(1))).obs for agent in agents)
+    assert plain.shape[1:] == shape
+    assert shifted.shape == (16, 3 if shape[-1] == 3 else 2 if len(shape) == 3 else 1, SIZE, SIZE)
+    # the border is repeated, so pictures of one grey stay as they are and any other would not
+    assert torch.equal(shifted.flatten(1).float().std(1), torch.zeros(16))
+
+
+def test_a_shift_changes_what_is_learned(tmp_path: Path) -> None:
+    runs = [
+        rlkit.train(
+            "dqn", FollowTheDot, total_steps=80, run_dir=tmp_path / str(shift), agent_config=TINY | {"shift": shift},
+            **OPTIONS,
+        )
+        for shift in (0, 2)
+    ]  # fmt: skip
+    assert final_state(runs[0].run_dir)[0] != final_state(runs[1].run_dir)[0]
