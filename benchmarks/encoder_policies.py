@@ -4,7 +4,7 @@ Small MiniGrid rooms, seen whole, in grey, eight pixels a cell, two frames. The 
 
     scratch      the Nature network, learned by the values alone
     shifted      the same on randomly shifted pictures: the control that every claim needs
-    auxiliary    the encoder learns by ATC besides (`--aux atc`)
+    auxiliary    the encoder learns by CURL besides (`--aux curl`; ATC's successive pictures exclude 3-step returns)
     frozen       features of an encoder pretrained with ATC on 5,000 pictures of random actions (`--encoder RUN`)
     finetuned    the agent's network begins with that encoder (`--encoder RUN --finetune`)
 
@@ -35,7 +35,7 @@ from pixels import PIXELS, SETTINGS, circumstances, points
 RESULTS = Path(__file__).parent / "results" / "encoder_policies"
 EPISODES = 100
 PICTURES, PRETRAINING = 5_000, 1_000  # pictures and updates of the encoder
-METHOD = "atc"
+METHOD, AUXILIARY = "atc", "curl"
 ENV_ARGS = ("render_mode=rgb_array", "tile_size=8")
 
 
@@ -85,7 +85,7 @@ def trained(task: PolicyTask, way: str, seed: int, encoder: Path, folder: Path) 
     if way in ("frozen", "finetuned"):
         options = {"encoder": str(encoder), "finetune": way == "finetuned"}
     elif way == "auxiliary":
-        options = {"aux": METHOD}
+        options = {"aux": AUXILIARY}
         settings["encoder"] = "nature"
     else:
         settings |= {"encoder": "nature", "shift": 4 if way == "shifted" else 0}
