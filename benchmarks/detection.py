@@ -189,7 +189,7 @@ def state_probe(stream: str, seed: int, datasets: dict[str, Any], actions: bool)
             one_hot = np.eye(dataset.action_space.n)[np.asarray(episode.actions)]
             if inputs is not None:  # the last 16 moves
                 row = inputs[number]
-                moves = np.diff(row, prepend=row[:1], axis=0)
+                moves = np.diff(row, prepend=row[:1], axis=0).clip(-8, 8)  # a score throws it back by 160
                 seen = np.concatenate([row[:, None], past(moves[:, None], 16)], 1)
                 seen = np.concatenate([seen, past(one_hot, 16)], 1) if actions else seen
             else:

@@ -1,9 +1,9 @@
 """Named streams for online action detection: an environment that tells its events, and who acts in it.
 
 They are made so that no shortcut tells the labels. Freeway's score is masked, and its actions are sticky by ALE's own
-argument, so that an action does not tell what comes of it. BabyAI's mission is hidden. Each episode draws a policy of
-its own, so that policies are in training and test alike and none belongs to a class. Each has a seed of its own, so
-that none is played twice: ALE repeats itself where actions do. Split them by episode, never by frame.
+argument, so that an action does not tell what comes of it. BabyAI's mission is hidden. Each episode, or on
+Freeway each stretch of one, draws a policy of its own, so that policies are in training and test alike and none belongs
+to a class. Each episode has a seed of its own, so that none is played twice: ALE repeats itself where actions do. Split them by episode, never by frame.
 """
 
 from __future__ import annotations
@@ -60,21 +60,24 @@ def stream_named(name: str) -> Stream:
 
 
 def cross_the_road(env: Env, rng: np.random.Generator) -> Act:
-    """Freeway: in one episode of four up but for a few no-ops, else a random mix of no-op, up and down, each held.
+    """Freeway: stretches of some hundred steps, each with a policy of its own, so that few episodes have many.
 
-    The mix and how long actions are held are drawn for the episode, so that the chicken also goes back by itself. The
-    few no-ops keep episodes apart: cars begin alike, and sticky actions change nothing where all are the same.
+    In one of four up but for a few no-ops, else a random mix of no-op, up and down, each held for a while. The mix and
+    how long actions are held are drawn for the stretch, so that the chicken also goes back by itself. The few no-ops
+    keep episodes apart: cars begin alike, and sticky actions change nothing where all are the same.
     """
     noop, up, down = range(3)
-    if rng.random() < 0.25:
-        idle = rng.uniform(0.02, 0.1)
-        return lambda obs: noop if rng.random() < idle else up
-    weights = rng.dirichlet((1.0, 3.0, 1.5))
-    changes = 1 / rng.integers(1, 9)  # held for 1 to 8 steps in the mean
-    held = up
+    weights, changes, held = np.zeros(3), 0.0, up  # nothing drawn yet
 
     def act(obs: Any) -> int:
-        nonlocal held
+        nonlocal weights, changes, held
+        if not changes or rng.random() < 0.01:
+            if rng.random() < 0.25:
+                idle = rng.uniform(0.02, 0.1)
+                weights, changes = np.array([idle, 1 - idle, 0.0]), 1.0
+            else:
+                weights = rng.dirichlet((1.0, 3.0, 1.5))
+                changes = 1 / rng.integers(1, 9)  # held for 1 to 8 steps in the mean
         if rng.random() < changes:
             held = int(rng.choice((noop, up, down), p=weights))
         return held
