@@ -46,9 +46,10 @@ class PolicyTask(NamedTuple):
     total_steps: int
 
 
+# Few enough that ways differ: within 6,000 steps all of them solve the first.
 TASKS = {
-    "empty": PolicyTask("MiniGrid-Empty-Random-6x6-v0", 6_000),
-    "lava": PolicyTask("MiniGrid-LavaGapS6-v0", 15_000),
+    "empty": PolicyTask("MiniGrid-Empty-Random-6x6-v0", 2_500),
+    "lava": PolicyTask("MiniGrid-LavaGapS6-v0", 8_000),
 }
 WAYS = ("scratch", "shifted", "auxiliary", "frozen", "finetuned")
 
