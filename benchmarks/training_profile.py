@@ -43,7 +43,7 @@ PARTS = {
     "noise for target actions": (("rlkit.agents.off_policy", "OffPolicyAgent.normal_noise"),),
     "sampling the replay": (("rlkit.data.replay", "ReplayBuffer.sample"),),
     "rest of the update": (("rlkit.agents.off_policy", "OffPolicyAgent.update"),),
-    "acting": (("rlkit.agents.off_policy", "OffPolicyAgent.act"),),
+    "acting": (("rlkit.agents.sequence_control", "SequenceControl.act"),),
     "storing": (("rlkit.agents.off_policy", "OffPolicyAgent.observe"),),
     "the environment": (("rlkit.finite", "FiniteOnly.step"),),
     "counting, logging, checkpoints": (("rlkit.loop", "Session.advance"),),

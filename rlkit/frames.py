@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from rlkit.evaluation import PlayedStep, played_steps
 from rlkit.recording import recorded_episodes
 from rlkit.types import Actor, Obs, VectorEnv
 
+_LOG = logging.getLogger(__name__)
+_REPORTS = 5
+"""How often the progress of a recording is told."""
 LONGEST_EPISODE = 10_000
 """Steps after which an episode is cut, so that one that never ends does not fill a recording."""
 
@@ -57,8 +61,13 @@ def record_frames(source: FrameSource, folder: Path, frames: int, seed: int) -> 
     ):
         actor, seen = actor_of(source, options, envs)
         steps = played_steps(actor, envs, seed=seed, explore=True, max_episode_steps=LONGEST_EPISODE, seen=seen)
+        recorded = told = 0
         for episode in first_observations(recorded_episodes(limited(steps, frames - 1), space), frames):
             writer.add(episode)
+            recorded += len(episode) + 1
+            if recorded * _REPORTS // frames > told:
+                told = recorded * _REPORTS // frames
+                _LOG.info("recorded %s of %s frames", f"{recorded:,}", f"{frames:,}")
 
 
 def limited(steps: Iterator[PlayedStep], count: int) -> Iterator[PlayedStep]:
