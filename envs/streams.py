@@ -1,9 +1,10 @@
 """Named streams for online action detection: an environment that tells its events, and who acts in it.
 
 They are made so that no shortcut tells the labels. Freeway's score is masked, and its actions are sticky by ALE's own
-argument, so that an action does not tell what comes of it. BabyAI's mission is hidden. Each episode, or on
-Freeway each stretch of one, draws a policy of its own, so that policies are in training and test alike and none belongs
-to a class. Each episode has a seed of its own, so that none is played twice: ALE repeats itself where actions do. Split them by episode, never by frame.
+argument, so that an action does not tell what comes of it. BabyAI's mission is hidden. Each episode, or on Freeway each
+stretch of one, draws a policy of its own, so that policies are in training and test alike and none belongs to a class.
+Each episode has a seed of its own, so that none is played twice: ALE repeats itself where actions do. Split them by
+episode, never by frame.
 """
 
 from __future__ import annotations
