@@ -87,6 +87,11 @@ class StreamDetector:
         return None if described is None else space_from_json(described)
 
     @property
+    def action_space(self) -> gym.Space[Any] | None:
+        """Of the actions beside the frames; None where it sees none."""
+        return space_from_json(self._meta["action_space"]) if self.sees_actions else None
+
+    @property
     def features(self) -> StreamFeatures:
         """What turns observations and actions into features. UsageError where the run learned from given features."""
         if self._features is None:

@@ -15,7 +15,6 @@ from rlkit.data.datasets import EpisodeDataset
 from rlkit.data.feature_folders import read_feature_folder
 from rlkit.data.space_json import space_from_json, space_to_json
 from rlkit.data.streams import StreamSet
-from rlkit.data.video_labels import FolderPolicy
 from rlkit.detect_config import DetectOptions
 from rlkit.errors import UsageError
 from rlkit.nn.backbones import BackboneOptions, build_backbone
@@ -49,8 +48,7 @@ def prepared_streams(options: DetectOptions, folder: RunFolder) -> Prepared:
     if options.features is not None:
         if options.actions or options.encoder is not None:
             raise UsageError("features of videos need no encoder and know of no actions: omit --encoder and --actions")
-        policy = FolderPolicy(options.label_rule, options.outside, options.overlapping)
-        found = read_feature_folder(Path(options.features), options.annotations, policy)
+        found = read_feature_folder(Path(options.features), options.annotations, options.folder_policy)
         return Prepared(*found.split(options.test_share))
     if options.data is not None:
         dataset = EpisodeDataset(options.data)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_env import ThreeActions
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlkit
@@ -20,6 +21,7 @@ from rlkit.checkpoint import load_checkpoint
 from rlkit.cli.main import main
 from rlkit.data.datasets import EpisodeDataset
 from rlkit.data.stream_files import read_streams
+from rlkit.detected import detect_events
 from rlkit.detecting import resume_detection
 from rlkit.errors import ConfigError, UnknownNameError, UnsupportedTaskError, UsageError
 from rlkit.stream_recording import record_stream
@@ -101,7 +103,8 @@ def test_a_run_watches_new_streams(run: Path) -> None:
         assert set(frames[0]) == {"stream", "frame", "scores", "ahead", "truth"}
         spans = [(event["start"], event["stop"]) for event in each.event_records(0.5)]
         assert spans == sorted(spans)
-        assert sum(stop - start for start, stop in spans) == int((each.now >= 0.5).sum())
+        assert sum(stop - start for start, stop in spans) == int((each.now[:, 1:] >= 0.5).sum())
+        assert {event["event"] for event in each.event_records(0.5)} <= {"jump", "run"}
 
 
 def test_actions_are_features_where_they_are_asked_for(dataset: Path, tmp_path: Path) -> None:
@@ -182,10 +185,38 @@ def test_a_detector_refuses_what_it_has_not_learned_to_watch(run: Path, tmp_path
     with pytest.raises(UsageError, match="observations in"):
         list(watched_streams(run, WatchOptions(stream=PICTURES)))
     np.savez(tmp_path / "wrong.npz", video=np.zeros((5, 7), np.float32))
+    for wrong in (np.zeros(5), np.zeros((0, 3)), np.full((5, 3), np.nan), np.zeros((5, 3, 2, 2))):
+        np.savez(tmp_path / "shape.npz", video=wrong)
+        with pytest.raises(UsageError, match=r"features of video in .*finite numbers \[frames, C\] are needed"):
+            list(watched_streams(run, WatchOptions(features=str(tmp_path / "shape.npz"))))
     with pytest.raises(UsageError, match=r"frames have 7 features, the detector of .* learned from 3"):
         list(watched_streams(run, WatchOptions(features=str(tmp_path / "wrong.npz"))))
     with pytest.raises((UsageError, UnsupportedTaskError), match="is no detector's run"):
         rlkit.load_detector(rlkit.train("random", ENV, total_steps=10, run_dir=tmp_path / "agent").run_dir)
+
+
+def test_of_the_dataset_it_learned_from_a_run_watches_what_was_kept_to_test_on(dataset: Path, tmp_path: Path) -> None:
+    run = rlkit.train_detector("gru", run_dir=tmp_path, data=str(dataset), updates=1, detector_config=SMALL).run_dir
+    kept = [stream.name for stream in read_streams(run / "streams.npz")["test"].streams]
+    assert kept == [f"episode-{number:05d}" for number in range(30, 40)]
+    assert [each.name for each in watched_streams(run, WatchOptions(data=str(dataset), episodes=50))] == kept
+    other = shutil.copytree(dataset, tmp_path / "other")
+    assert [each.name for each in watched_streams(run, WatchOptions(data=str(other)))] == ["episode-00000"]
+
+
+def test_other_actions_are_refused_where_they_are_seen(dataset: Path, tmp_path: Path) -> None:
+    source = record_stream(f"{FILE}:ThreeActions", tmp_path / "three", episodes=2)
+    options: dict[str, Any] = {"data": str(dataset), "updates": 1, "detector_config": SMALL}
+    blind = rlkit.train_detector("gru", run_dir=tmp_path / "blind", **options).run_dir
+    seeing = rlkit.train_detector("gru", run_dir=tmp_path / "seeing", actions=True, **options).run_dir
+    assert len(list(watched_streams(blind, WatchOptions(data=str(source.folder))))) == 1
+    with pytest.raises(UsageError, match=r"has actions in Discrete\(3\), the detector takes Discrete\(2\)"):
+        list(watched_streams(seeing, WatchOptions(data=str(source.folder))))
+    with pytest.raises(
+        UnsupportedTaskError, match=r"learned with actions in Discrete\(2\), here they are in Discrete\(3"
+    ):
+        detect_events(ThreeActions(), str(seeing))
+    detect_events(ThreeActions(), str(blind))
 
 
 def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,14 +228,14 @@ def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pyt
     assert "rlkit detect run" in printed
     assert main(["detect", "train", "--resume", str(run), "--updates", "25"]) == 0
     assert "done: 25 updates" in capsys.readouterr().out
-    plot, predictions = tmp_path / "line.png", tmp_path / "told.npz"
+    plot, predictions = tmp_path / "new" / "line.png", tmp_path / "new" / "told.npz"
     flags = ["--lines", "frames", "--plot", str(plot), "--predictions", str(predictions)]
     assert main(["detect", "run", str(run), *flags]) == 0
     lines = capsys.readouterr()
     assert len([json.loads(line) for line in lines.out.splitlines()]) == 30
     assert "30 frames; one frame takes" in lines.err
     assert plot.read_bytes()[:4] == b"\x89PNG"
-    truth = tmp_path / "told-truth.npz"
+    truth = tmp_path / "new" / "told-truth.npz"
     assert main(["detect", "score", str(predictions), str(truth), "--protocol", "miniroad"]) == 0
     assert main(["detect", "train", "--help"]) == 0
     assert "gru" in capsys.readouterr().out

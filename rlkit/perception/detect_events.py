@@ -29,6 +29,10 @@ class FrameWatcher(Protocol):
     def observation_space(self) -> gym.Space[Any] | None:
         """Of one observation."""
 
+    @property
+    def action_space(self) -> gym.Space[Any] | None:
+        """Of one action; None where it sees none."""
+
     def begin(self, streams: int) -> Memory:
         """What is remembered of streams that begin."""
 
@@ -57,7 +61,8 @@ class DetectEvents(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         threshold: see `stop`.
 
     Raises:
-        UnsupportedTaskError: the detector takes other observations, or they are no vector that can be appended to.
+        UnsupportedTaskError: the detector takes other observations or actions, or observations are no vector that can
+            be appended to.
         UsageError: it knows no such class.
     """
 
@@ -75,6 +80,11 @@ class DetectEvents(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             raise UnsupportedTaskError(
                 f"detect-events: the detector watches {detector.observation_space}, here observations are {space}; "
                 "put this wrapper where they are those of the detector's stream"
+            )
+        if detector.action_space not in (None, env.action_space):
+            raise UnsupportedTaskError(
+                f"detect-events: the detector learned with actions in {detector.action_space}, here they are in "
+                f"{env.action_space}; put this wrapper where they are those of the detector's stream"
             )
         for name in (reward, stop):
             if name is not None and name not in detector.classes:

@@ -51,8 +51,8 @@ class DetectorConfig(Options):
     horizon: int = Field(8, ge=0)
     """frames whose classes are told before they come"""
     outputs: Literal["auto", "softmax", "sigmoid"] = "auto"
-    """softmax: a frame's classes share its probability; sigmoid: each has one of its own; auto: softmax where a class is
-    called `background`, so that one of them is always there"""
+    """softmax: a frame's classes share its probability; sigmoid: each has one of its own; auto: softmax where a class
+    is called `background`, so that one of them is always there"""
     loss_on: Literal["last", "all"] = "last"
     """frames of a window whose classes are learned (An et al. 2023: the last)"""
     future_weight: float = Field(0.5, ge=0)
