@@ -207,7 +207,7 @@ class _EventCheck:
         try:
             events = {key: np.bool_(as_flag(value, key)) for key, value in told.items()}
         except ValueError as error:
-            raise EnvironmentFault(f"step {self._steps} of the recording: {error}") from error
+            raise EnvironmentFault(f"step {self._steps} of the recording: {error}") from None
         if self._exclude and sum(events.values()) > 1:
             both = [key for key, is_true in events.items() if is_true]
             raise EnvironmentFault(
