@@ -151,6 +151,17 @@ def test_an_extended_run_is_what_one_that_went_on_would_be(dataset: Path, tmp_pa
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
 
 
+def test_an_extension_without_a_step_size_is_told(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"data": str(dataset), "updates": 2, "log_every": 1, "detector_config": SMALL}
+    run = rlkit.train_detector("gru", run_dir=tmp_path / "run", **options).run_dir
+    assert "learning rate" not in caplog.text
+    resume_detection(run, updates=3)
+    assert metrics(run)[-1]["train/learning_rate"] == 0.0
+    assert "the learning rate reaches 0 at update 2, where the run was to end first" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -225,7 +236,7 @@ def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pyt
     assert main(["detect", "train", "gru", *flags, "--run-dir", str(run)]) == 0
     printed = capsys.readouterr().out
     assert "done: 20 updates" in printed
-    assert "rlkit detect run" in printed
+    assert f"rlkit detect run {run}\n" in printed
     assert main(["detect", "train", "--resume", str(run), "--updates", "25"]) == 0
     assert "done: 25 updates" in capsys.readouterr().out
     plot, predictions = tmp_path / "new" / "line.png", tmp_path / "new" / "told.npz"
