@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 from event_env import ThreeActions
+from gymnasium import spaces
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlkit
 from rlkit.checkpoint import load_checkpoint
 from rlkit.cli.main import main
-from rlkit.data.datasets import EpisodeDataset
+from rlkit.data.datasets import DatasetWriter, Episode, EpisodeDataset
 from rlkit.data.stream_files import read_streams
 from rlkit.detected import detect_events
 from rlkit.detecting import resume_detection
 from rlkit.errors import ConfigError, UnknownNameError, UnsupportedTaskError, UsageError
+from rlkit.stream_features import event_classes
 from rlkit.stream_recording import record_stream
 from rlkit.watching import WatchOptions, watched_streams
 
@@ -213,6 +215,20 @@ def test_of_the_dataset_it_learned_from_a_run_watches_what_was_kept_to_test_on(d
     assert [each.name for each in watched_streams(run, WatchOptions(data=str(dataset), episodes=50))] == kept
     other = shutil.copytree(dataset, tmp_path / "other")
     assert [each.name for each in watched_streams(run, WatchOptions(data=str(other)))] == ["episode-00000"]
+
+
+def test_only_classes_that_never_meet_have_a_background(tmp_path: Path) -> None:
+    def classes(name: str, run: list[int], jump: list[int]) -> tuple[str, ...]:
+        steps, infos = len(run), {"events/run": np.array(run), "events/jump": np.array(jump)}
+        space = spaces.Box(0.0, 1.0, (1,), np.float32)
+        with DatasetWriter(tmp_path / name, space, spaces.Discrete(2), env="none", made_by="a test") as writer:
+            seen, nothing = np.zeros((steps + 1, 1), np.float32), np.zeros(steps, np.int64)
+            writer.add(Episode(seen, nothing, nothing.astype(float), False, True, infos))
+        return event_classes(EpisodeDataset(tmp_path / name))
+
+    assert classes("apart", [1, 0, 0], [0, 1, 0]) == ("background", "run", "jump")
+    assert classes("always", [1, 0, 1], [0, 1, 0]) == ("run", "jump")
+    assert classes("meeting", [1, 1, 0], [0, 1, 0]) == ("run", "jump")
 
 
 def test_other_actions_are_refused_where_they_are_seen(dataset: Path, tmp_path: Path) -> None:

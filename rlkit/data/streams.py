@@ -141,7 +141,9 @@ class Windows:
 
 
 class WindowSampler:
-    """Batches of windows without end; every frame is the last of one window in each epoch.
+    """Batches of windows without end; in each epoch every frame is the last of at most one window.
+
+    Left out are fewer than a batch has, other ones each time, where the frames are no multiple of that.
 
     Args:
         streams: What is drawn from.
