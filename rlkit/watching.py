@@ -18,7 +18,7 @@ from rlkit.data.datasets import EpisodeDataset
 from rlkit.data.events import BACKGROUND, event_labels, told_events
 from rlkit.data.feature_folders import LABEL_FOLDERS, read_feature_folder
 from rlkit.data.frame_files import read_frame_arrays
-from rlkit.data.streams import tested_streams
+from rlkit.data.streams import streams_to_test
 from rlkit.data.videos import video_frames
 from rlkit.detect_config import DetectOptions, stored_detection
 from rlkit.detected import StreamDetector, starts_and_ends
@@ -177,7 +177,7 @@ def _sources(run: str | Path, detector: StreamDetector, options: WatchOptions) -
         yield _video(Path(options.video), detector)
     elif options.data is not None:
         dataset = EpisodeDataset(options.data)
-        kept = tested_streams(len(dataset), own.test_share) if _is_same(options.data, own.data) else len(dataset)
+        kept = streams_to_test(len(dataset), own.test_share) if _is_same(options.data, own.data) else len(dataset)
         yield from _episodes(options.data, dataset, range(len(dataset) - kept, len(dataset)), detector, options)
     else:
         if (stream := options.stream or own.stream) is None:

@@ -103,7 +103,7 @@ class StreamSet:
         Raises:
             UsageError: one of them would be empty.
         """
-        count = tested_streams(len(self.streams), test_share)
+        count = streams_to_test(len(self.streams), test_share)
         if count >= len(self.streams):
             raise UsageError(
                 f"{len(self.streams)} streams cannot be split into those to learn from and {test_share:.0%} to test: "
@@ -115,7 +115,7 @@ class StreamSet:
         return StreamSet(self.classes, tuple(streams), self.frame_rate, self.ambiguous)
 
 
-def tested_streams(count: int, test_share: float) -> int:
+def streams_to_test(count: int, test_share: float) -> int:
     """How many of so many streams, the last ones, are kept to test on."""
     return max(round(test_share * count), 1)
 
