@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from rlkit.data.videos import video_frames
 from rlkit.detect_config import DetectOptions, stored_detection
 from rlkit.detected import StreamDetector, starts_and_ends
 from rlkit.errors import UsageError
+from rlkit.perception.detect_events import takes
 from rlkit.runs import open_run
 from rlkit.stream_features import after_first
 from rlkit.stream_recording import StreamSource, record_stream
@@ -236,11 +238,11 @@ def _video(path: Path, detector: StreamDetector) -> _Frames:
 def _episodes(
     name: str, dataset: EpisodeDataset, numbers: range, detector: StreamDetector, options: WatchOptions
 ) -> Iterator[_Frames]:
-    for what, space, taken in (
-        ("observations", dataset.observation_space, detector.observation_space),
-        ("actions", dataset.action_space, detector.action_space or dataset.action_space),
+    for what, space, taken, fits in (
+        ("observations", dataset.observation_space, detector.observation_space, takes),
+        ("actions", dataset.action_space, detector.action_space or dataset.action_space, operator.eq),
     ):
-        if space != taken:
+        if not fits(taken, space):
             raise UsageError(
                 f"{name} has {what} in {space}, the detector takes {taken}: watch the environment and wrappers that it "
                 "learned from"

@@ -76,7 +76,7 @@ class DetectEvents(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         )  # fmt: skip
         gym.Wrapper.__init__(self, env)
         space = env.observation_space
-        if space != detector.observation_space:
+        if not takes(detector.observation_space, space):
             raise UnsupportedTaskError(
                 f"detect-events: the detector watches {detector.observation_space}, here observations are {space}; "
                 "put this wrapper where they are those of the detector's stream"
@@ -139,6 +139,14 @@ class DetectEvents(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._observe == "keep":
             return obs
         return told if self._observe == "replace" else np.concatenate([np.asarray(obs, np.float32), told])
+
+
+def takes(learned: gym.Space[Any] | None, space: gym.Space[Any]) -> bool:
+    """Whether observations of `space` are such as were learned from; a Box may have narrower bounds."""
+    if not isinstance(learned, spaces.Box) or not isinstance(space, spaces.Box) or learned.shape != space.shape:
+        return space == learned
+    within = (space.low >= learned.low) & (space.high <= learned.high)
+    return learned.dtype == space.dtype and bool(within.all())
 
 
 def _space_with(space: gym.Space[Any], classes: int, observe: str) -> gym.Space[Any]:
