@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from rlkit.assembly import build_evaluation_envs
@@ -120,6 +121,12 @@ def stream_classes(source: StreamSource | str) -> tuple[str, ...] | None:
     source = StreamSource(source) if isinstance(source, str) else source
     with closing(_made(source.frame_source())) as env:
         return event_classes_of(env)
+
+
+def stream_spaces(source: StreamSource) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Of an observation, and of an action."""
+    with closing(_made(source.frame_source())) as env:
+        return env.observation_space, env.action_space
 
 
 def _made(source: FrameSource) -> Env:

@@ -120,10 +120,17 @@ def test_actions_are_features_where_they_are_asked_for(dataset: Path, tmp_path: 
     np.testing.assert_array_equal(streams.streams[0].features[:, :3], np.asarray(episode.observations)[1:])
 
 
-def test_pictures_need_an_encoder_and_one_that_has_learned_nothing_will_do(tmp_path: Path) -> None:
+def test_pictures_need_an_encoder_and_one_that_has_learned_nothing_will_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     options: dict[str, Any] = {"stream": PICTURES, "frames": 200, "test_frames": 100, "updates": 3}
     with pytest.raises(UsageError, match="take one that has learned nothing with --encoder untrained"):
         rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, **options)
+    with pytest.raises(UsageError, match="there is no run nowhere"):
+        rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, encoder="nowhere", **options)
+    with pytest.raises(UsageError, match="--encoder is for pictures"):
+        rlkit.train_detector("gru", run_dir=tmp_path / "run", encoder="untrained", **(options | {"stream": ENV}))
+    assert "episodes" not in caplog.text, "nothing was recorded for it"
     rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, encoder="untrained", **options)
     assert read_streams(tmp_path / "run" / "streams.npz")["train"].feature_size == 256
     assert len(list(watched_streams(tmp_path / "run", WatchOptions()))) == 1
