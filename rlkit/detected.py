@@ -63,7 +63,8 @@ class StreamDetector:
         stored = self._folder.checkpoints.load(policy_only=True)
         self.classes: tuple[str, ...] = tuple(meta["classes"])
         self.horizon, self.sees_actions = config.detector.horizon, config.options.actions
-        self.step_number, self._options, self._meta = stored.step, config.options, meta
+        self.step_number, self._meta = stored.step, meta
+        self._options = config.options.model_copy(update={"device": device})  # the encoder computes there too
         task = DetectionTask(meta["feature_size"], self.classes, meta["ambiguous"], seed=config.options.seed)
         detector = registry.detector_class(config.detector_name)(config.detector, task)
         try:

@@ -50,7 +50,7 @@ class WatchOptions(Options):
     episodes: int = Field(1, ge=1)
     """to play or to read"""
     seed: int = Field(1000, ge=0)
-    """of what is played; other than the run's, or it watches what it learned from"""
+    """of what is played; what was learned from has other ones, made of the run's"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where networks live"""
     threads: int = Field(1, ge=1)

@@ -25,6 +25,7 @@ from rlkit.data.stream_files import read_streams
 from rlkit.detected import detect_events
 from rlkit.detecting import resume_detection
 from rlkit.errors import ConfigError, UnknownNameError, UnsupportedTaskError, UsageError
+from rlkit.perception.detection.scoring import detection_quality
 from rlkit.stream_features import event_classes
 from rlkit.stream_recording import record_stream
 from rlkit.watching import WatchOptions, watched_streams
@@ -158,6 +159,14 @@ def test_an_extended_run_is_what_one_that_went_on_would_be(dataset: Path, tmp_pa
     resume_detection(tmp_path / "parts", updates=8)
     rlkit.train_detector("gru", run_dir=tmp_path / "whole", updates=8, **options)
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+def test_the_result_is_of_the_last_update_also_between_two_evaluations(dataset: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": str(dataset), "updates": 7, "eval_every": 5, "detector_config": SMALL}
+    result = rlkit.train_detector("gru", run_dir=tmp_path / "run", **options)
+    streams, detector = read_streams(result.run_dir / "streams.npz")["test"], rlkit.load_detector(result.run_dir)
+    quality = detection_quality(streams, [detector.scores(stream) for stream in streams.streams])
+    assert result.evaluated == pytest.approx({f"eval/{name}": value for name, value in quality.items()})
 
 
 def test_an_extension_without_a_step_size_is_told(
