@@ -72,10 +72,10 @@ class DetectionReport:
         except OSError as error:
             _LOG.warning("cannot write the curves (%s)", error.strerror)
 
-    def _judge(self, scores: Sequence[StreamScores]) -> Metrics:
-        quality = detection_quality(self._streams, scores)
-        self.last = {f"eval/{name}": value for name, value in quality.items()}
-        return self.last
+    def _judge(self, scores: Sequence[StreamScores]) -> dict[str, float]:
+        found = {f"eval/{name}": value for name, value in detection_quality(self._streams, scores).items()}
+        self.last = found
+        return found
 
     def _write_timeline(self, step: int, scores: Sequence[StreamScores]) -> None:
         from rlkit.cli.pictures import new_figure, png_of
