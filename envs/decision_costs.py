@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rlkit.envs.events import EVENTS
 from rlkit.errors import UsageError
 
-EVENTS = "events/"
-"""What the keys of `info` begin with that say what is going on: `events/change`."""
 WAIT = 0
 """The first action; k from 1 on declares the k-th class."""
 

@@ -9,12 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rlkit.envs.decision_costs import EVENTS
+from rlkit.envs.events import BACKGROUND, EVENTS
 from rlkit.errors import NonFiniteError, UsageError
 from rlkit.types import Array
-
-BACKGROUND = "background"
-"""Name of the class that stands for no event, where classes exclude each other."""
 
 
 @dataclass(frozen=True, eq=False)

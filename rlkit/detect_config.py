@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rlkit import registry
 from rlkit.config import ConfigTree, problems_of
+from rlkit.data.video_labels import FolderPolicy
 from rlkit.errors import ConfigError, UsageError
 from rlkit.fitting import FitOptions
 from rlkit.perception.detection.detector import DetectorConfig
@@ -48,6 +49,11 @@ class DetectOptions(FitOptions):
     """whether the action that led to a frame is among its features"""
     updates: int = Field(2_000, ge=1)
     """updates of the whole run"""
+
+    @property
+    def folder_policy(self) -> FolderPolicy:
+        """How a folder of features is read."""
+        return FolderPolicy(self.label_rule, self.outside, self.overlapping)
 
 
 @dataclass(frozen=True)

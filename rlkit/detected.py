@@ -63,7 +63,8 @@ class StreamDetector:
         stored = self._folder.checkpoints.load(policy_only=True)
         self.classes: tuple[str, ...] = tuple(meta["classes"])
         self.horizon, self.sees_actions = config.detector.horizon, config.options.actions
-        self.step_number, self._options, self._meta = stored.step, config.options, meta
+        self.step_number, self._meta = stored.step, meta
+        self._options = config.options.model_copy(update={"device": device})  # the encoder computes there too
         task = DetectionTask(meta["feature_size"], self.classes, meta["ambiguous"], seed=config.options.seed)
         detector = registry.detector_class(config.detector_name)(config.detector, task)
         try:
@@ -85,6 +86,11 @@ class StreamDetector:
         """Of one observation; None where the run learned from given features."""
         described = self._meta.get("observation_space")
         return None if described is None else space_from_json(described)
+
+    @property
+    def action_space(self) -> gym.Space[Any] | None:
+        """Of the actions beside the frames; None where it sees none."""
+        return space_from_json(self._meta["action_space"]) if self.sees_actions else None
 
     @property
     def features(self) -> StreamFeatures:

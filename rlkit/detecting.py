@@ -137,12 +137,21 @@ def _go_on(folder: RunFolder, updates: int | None) -> FitResult:
             config = DetectConfig(config.detector_name, config.detector, options)
             folder.write_config(config)
         meta, streams = folder.meta(), read_streams(folder.path / STREAMS)
+        _tell_of_schedule(config, meta["schedule_updates"])
         if {name: each.digest() for name, each in streams.items()} != meta["digests"]:
             raise UsageError(
                 f"{folder.path / STREAMS} holds other streams than when the run began: put the old file back, or begin "
                 "a new run"
             )
         return _run_of(config, folder, streams, meta).execute(checkpoint, _nothing)
+
+
+def _tell_of_schedule(config: DetectConfig, horizon: int) -> None:
+    if config.detector.learning_rate_schedule == "cosine" and config.options.updates > horizon:
+        _LOG.warning(
+            "the learning rate reaches 0 at update %s, where the run was to end first: nothing is learned after it. A "
+            "run that is to be extended is begun with --detector.learning-rate-schedule constant", f"{horizon:,}",
+        )  # fmt: skip
 
 
 def _run_of(

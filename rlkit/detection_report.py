@@ -57,20 +57,25 @@ class DetectionReport:
     def after_step(self, session: Session) -> None:
         """Evaluate if due."""
         if session.crossed(self.every):
-            quality = detection_quality(self._streams, stream_scores(self._detector, self._streams.streams))
-            session.evaluated = self.last = {f"eval/{name}": value for name, value in quality.items()}
+            session.evaluated = self._judge(stream_scores(self._detector, self._streams.streams))
 
     def stop(self, session: Session) -> None:
         """Leave curves and a timeline to TensorBoard, where anything was judged."""
         if not self.every or not self.last:
             return
         scores = stream_scores(self._detector, self._streams.streams)
+        self._judge(scores)  # what the run ends with, also between two evaluations
         try:
             curves = precision_recall_curves(self._streams, scores)
             write_precision_recall(self._folder, "precision-recall", session.step, curves)
             self._write_timeline(session.step, scores)
         except OSError as error:
             _LOG.warning("cannot write the curves (%s)", error.strerror)
+
+    def _judge(self, scores: Sequence[StreamScores]) -> dict[str, float]:
+        found = {f"eval/{name}": value for name, value in detection_quality(self._streams, scores).items()}
+        self.last = found
+        return found
 
     def _write_timeline(self, step: int, scores: Sequence[StreamScores]) -> None:
         from rlkit.cli.pictures import new_figure, png_of

@@ -64,7 +64,9 @@ def streams_of(dataset: EpisodeDataset, features: StreamFeatures, classes: tuple
 
 
 def event_classes(dataset: EpisodeDataset) -> tuple[str, ...]:
-    """What every episode tells of, in the order in which the first does, after `background` where it occurs.
+    """What every episode tells of, in the order in which the first does.
+
+    After `background`, where a frame shows nothing and none shows two: where classes meet they exclude nothing.
 
     Raises:
         UsageError: the dataset is empty, or its steps tell no events.
@@ -75,8 +77,8 @@ def event_classes(dataset: EpisodeDataset) -> tuple[str, ...]:
             f"{dataset.folder} holds no episodes that all tell of the same events: record it with a wrapper that puts "
             "`events/<class>` into info (docs/streams.md), or by `rlkit detect train DETECTOR --stream NAME`"
         )
-    has_background = any(event_labels(episode.infos, (BACKGROUND,)).any() for episode in dataset)
-    return (BACKGROUND, *told[0]) if has_background else told[0]
+    shown = np.concatenate([event_labels(episode.infos, told[0]).sum(1, dtype=np.int64) for episode in dataset])
+    return (BACKGROUND, *told[0]) if shown.min() == 0 and shown.max() <= 1 else told[0]
 
 
 def after_first(observations: Obs) -> Obs:

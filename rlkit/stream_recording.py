@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from rlkit.assembly import build_evaluation_envs
@@ -122,6 +123,12 @@ def stream_classes(source: StreamSource | str) -> tuple[str, ...] | None:
         return event_classes_of(env)
 
 
+def stream_spaces(source: StreamSource) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Of an observation, and of an action."""
+    with closing(_made(source.frame_source())) as env:
+        return env.observation_space, env.action_space
+
+
 def _made(source: FrameSource) -> Env:
     return make_single(source.env, [resolve_wrapper(text) for text in source.wrap], env_arguments(source.env_args))
 
@@ -207,7 +214,7 @@ class _EventCheck:
         try:
             events = {key: np.bool_(as_flag(value, key)) for key, value in told.items()}
         except ValueError as error:
-            raise EnvironmentFault(f"step {self._steps} of the recording: {error}") from error
+            raise EnvironmentFault(f"step {self._steps} of the recording: {error}") from None
         if self._exclude and sum(events.values()) > 1:
             both = [key for key, is_true in events.items() if is_true]
             raise EnvironmentFault(

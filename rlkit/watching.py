@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,13 +16,15 @@ from pydantic import Field
 from rlkit.assembly import device_of, limited_threads
 from rlkit.config import Options
 from rlkit.data.datasets import EpisodeDataset
-from rlkit.data.events import event_labels, told_events
-from rlkit.data.feature_folders import read_feature_folder
-from rlkit.data.frame_files import LABEL_FOLDER, read_frame_arrays
+from rlkit.data.events import BACKGROUND, event_labels, told_events
+from rlkit.data.feature_folders import LABEL_FOLDERS, read_feature_folder
+from rlkit.data.frame_files import read_frame_arrays
+from rlkit.data.streams import streams_to_test
 from rlkit.data.videos import video_frames
-from rlkit.detect_config import stored_detection
+from rlkit.detect_config import DetectOptions, stored_detection
 from rlkit.detected import StreamDetector, starts_and_ends
 from rlkit.errors import UsageError
+from rlkit.perception.detect_events import takes
 from rlkit.runs import open_run
 from rlkit.stream_features import after_first
 from rlkit.stream_recording import StreamSource, record_stream
@@ -34,20 +37,20 @@ class WatchOptions(Options):
     stream: str | None = None
     """simulator to play: a name of `rlkit list streams`, or an environment"""
     policy: str | None = None
-    """run whose policy acts in it"""
+    """run whose policy acts in it; by default the one that the detector's run names, in its own stream"""
     data: str | None = None
-    """the episodes of a dataset"""
+    """the episodes of a dataset; of the one that was learned from, those that were kept to test on"""
     features: str | None = None
     """features of videos: an npz file with an array [frames, C] for each, a folder of npy files, or one laid out as
     `rlkit detect train --features` takes it, of which the test videos are watched"""
     annotations: str | None = None
-    """of --features, as in training"""
+    """of --features, as in training, and read by the rules of the detector's run"""
     video: str | None = None
     """frames of a video file"""
     episodes: int = Field(1, ge=1)
     """to play or to read"""
     seed: int = Field(1000, ge=0)
-    """of what is played; other than the run's, or it watches what it learned from"""
+    """of what is played; what was learned from has other ones, made of the run's"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where networks live"""
     threads: int = Field(1, ge=1)
@@ -85,8 +88,13 @@ class Watched:
             yield record
 
     def event_records(self, threshold: float) -> Iterator[dict[str, Any]]:
-        """Of each claimed event in order: class, first frame and the one after the last, highest score."""
+        """Of each claimed event in order: class, first frame and the one after the last, highest score.
+
+        `background` is where nothing happens, and no event.
+        """
         for first, past, name in starts_and_ends(self.now, self.classes, threshold):
+            if name == BACKGROUND:
+                continue
             score = float(self.now[first:past, self.classes.index(name)].max())
             lasts = past == len(self.now)
             yield {
@@ -164,31 +172,57 @@ def _sources(run: str | Path, detector: StreamDetector, options: WatchOptions) -
     given = [each for each in (options.stream, options.data, options.features, options.video) if each is not None]
     if len(given) > 1:
         raise UsageError(f"the detector watches one source at a time, given are {', '.join(given)}")
+    own = stored_detection(open_run(Path(run))).options
     if options.features is not None:
-        yield from _videos(Path(options.features), options.annotations)
+        yield from _videos(Path(options.features), detector, options, own)
     elif options.video is not None:
         yield _video(Path(options.video), detector)
     elif options.data is not None:
-        yield from _episodes(EpisodeDataset(options.data), detector, options)
+        dataset = EpisodeDataset(options.data)
+        kept = streams_to_test(len(dataset), own.test_share) if _is_same(options.data, own.data) else len(dataset)
+        yield from _episodes(options.data, dataset, range(len(dataset) - kept, len(dataset)), detector, options)
     else:
-        own = stored_detection(open_run(Path(run))).options
         if (stream := options.stream or own.stream) is None:
             raise UsageError("the run learned from files: name what is to be watched, --stream, --data or --features")
         with tempfile.TemporaryDirectory() as folder:
-            source = StreamSource(stream, policy=options.policy or own.policy)
+            policy = options.policy or (own.policy if stream == own.stream else None)
+            source = StreamSource(stream, policy=policy)
             dataset = record_stream(source, Path(folder) / "streams", episodes=options.episodes, seed=options.seed)
-            yield from _episodes(dataset, detector, options)
+            yield from _episodes(stream, dataset, range(len(dataset)), detector, options)
 
 
-def _videos(path: Path, annotations: str | None) -> Iterator[_Frames]:
+def _is_same(path: str, learned: str | None) -> bool:
+    """Whether the detector learned from a part of it."""
+    return learned is not None and Path(path).resolve() == Path(learned).resolve()
+
+
+def _videos(path: Path, detector: StreamDetector, options: WatchOptions, own: DetectOptions) -> Iterator[_Frames]:
     """Features of videos; with their truth where the folder is laid out as for training, of its test split if any."""
-    if annotations is None and not (path / LABEL_FOLDER).is_dir():
+    is_own = _is_same(str(path), own.features)
+    annotations = options.annotations or (own.annotations if is_own else None)
+    if annotations is None and not _is_laid_out(path):
         for name, features in read_frame_arrays(path).videos.items():
+            if features.ndim != 2 or not len(features) or not np.isfinite(features).all():
+                raise UsageError(
+                    f"features of {name} in {path} are {features.dtype} {list(features.shape)}: finite numbers "
+                    "[frames, C] are needed, of at least one frame"
+                )
             yield _Frames(name, len(features), features.astype(np.float32))
         return
-    splits = read_feature_folder(path, annotations)
-    for stream in (splits.test or splits.train).streams:
+    splits = read_feature_folder(path, annotations, own.folder_policy)
+    watched = splits.split(own.test_share)[1] if is_own else splits.test or splits.train
+    if watched.classes != detector.classes:
+        raise UsageError(
+            f"{path} has labels of the classes {', '.join(watched.classes)}, the detector tells "
+            f"{', '.join(detector.classes)}: name them alike and in this order (classes.txt), or give features alone"
+        )
+    for stream in watched.streams:
         yield _Frames(stream.name, len(stream), stream.features, truth=stream.labels)
+
+
+def _is_laid_out(path: Path) -> bool:
+    """Whether it is more than a file or a folder with an array for each video."""
+    return path.is_dir() and (not any(path.glob("*.npy")) or any((path / name).is_dir() for name in LABEL_FOLDERS))
 
 
 def _video(path: Path, detector: StreamDetector) -> _Frames:
@@ -201,13 +235,22 @@ def _video(path: Path, detector: StreamDetector) -> _Frames:
     return _Frames(path.stem, len(pictures), observations=pictures)
 
 
-def _episodes(dataset: EpisodeDataset, detector: StreamDetector, options: WatchOptions) -> Iterator[_Frames]:
-    if dataset.observation_space != detector.observation_space:
-        raise UsageError(
-            f"{dataset.folder} has observations in {dataset.observation_space}, the detector takes "
-            f"{detector.observation_space}: watch the environment and wrappers that it learned from"
-        )
-    for number, episode in zip(range(options.episodes), dataset, strict=False):
+def _episodes(
+    name: str, dataset: EpisodeDataset, numbers: range, detector: StreamDetector, options: WatchOptions
+) -> Iterator[_Frames]:
+    for what, space, taken, fits in (
+        ("observations", dataset.observation_space, detector.observation_space, takes),
+        ("actions", dataset.action_space, detector.action_space or dataset.action_space, operator.eq),
+    ):
+        if not fits(taken, space):
+            raise UsageError(
+                f"{name} has {what} in {space}, the detector takes {taken}: watch the environment and wrappers that it "
+                "learned from"
+            )
+    if not numbers:
+        raise UsageError(f"{name} has no episodes: record some")
+    for number in numbers[: options.episodes]:
+        episode = dataset[number]
         labels = event_labels(episode.infos, detector.classes) if told_events(episode.infos) else None
         yield _Frames(
             f"episode-{number:05d}", len(episode), None, after_first(episode.observations), episode.actions, labels

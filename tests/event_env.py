@@ -32,6 +32,12 @@ class Cued(gym.Env[Any, Any]):
         return obs
 
 
+class ThreeActions(Cued):
+    """The same with another action, which does nothing either."""
+
+    action_space = spaces.Discrete(3)
+
+
 class Pictured(Cued):
     """The same, with the cue as brightness."""
 

@@ -127,6 +127,13 @@ def test_what_does_not_fit_is_explained(run: Path) -> None:
         detect_events(Pictured(), str(run))
     with pytest.raises(UsageError, match=r"no class 'jmup'.*it has background, jump, run"):
         detect_events(Cued(), str(run), reward="jmup")
+    wide = Cued()
+    wide.observation_space = spaces.Box(-6.0, 5.0, (3,), np.float32)
+    with pytest.raises(UnsupportedTaskError, match="here observations are Box\\(-6"):
+        detect_events(wide, str(run))
+    narrow = Cued()
+    narrow.observation_space = spaces.Box(-5.0, 4.0, (3,), np.float32)
+    detect_events(narrow, str(run)).reset(seed=0)
     grid = gym.make("FrozenLake-v1")
     watcher = rlkit.load_detector(run)
     assert isinstance(grid.observation_space, spaces.Discrete)

@@ -13,15 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_env import ThreeActions
+from gymnasium import spaces
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlkit
 from rlkit.checkpoint import load_checkpoint
 from rlkit.cli.main import main
-from rlkit.data.datasets import EpisodeDataset
+from rlkit.data.datasets import DatasetWriter, Episode, EpisodeDataset
 from rlkit.data.stream_files import read_streams
+from rlkit.detected import detect_events
 from rlkit.detecting import resume_detection
 from rlkit.errors import ConfigError, UnknownNameError, UnsupportedTaskError, UsageError
+from rlkit.perception.detection.scoring import detection_quality
+from rlkit.stream_features import event_classes
 from rlkit.stream_recording import record_stream
 from rlkit.watching import WatchOptions, watched_streams
 
@@ -101,7 +106,8 @@ def test_a_run_watches_new_streams(run: Path) -> None:
         assert set(frames[0]) == {"stream", "frame", "scores", "ahead", "truth"}
         spans = [(event["start"], event["stop"]) for event in each.event_records(0.5)]
         assert spans == sorted(spans)
-        assert sum(stop - start for start, stop in spans) == int((each.now >= 0.5).sum())
+        assert sum(stop - start for start, stop in spans) == int((each.now[:, 1:] >= 0.5).sum())
+        assert {event["event"] for event in each.event_records(0.5)} <= {"jump", "run"}
 
 
 def test_actions_are_features_where_they_are_asked_for(dataset: Path, tmp_path: Path) -> None:
@@ -115,10 +121,17 @@ def test_actions_are_features_where_they_are_asked_for(dataset: Path, tmp_path: 
     np.testing.assert_array_equal(streams.streams[0].features[:, :3], np.asarray(episode.observations)[1:])
 
 
-def test_pictures_need_an_encoder_and_one_that_has_learned_nothing_will_do(tmp_path: Path) -> None:
+def test_pictures_need_an_encoder_and_one_that_has_learned_nothing_will_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     options: dict[str, Any] = {"stream": PICTURES, "frames": 200, "test_frames": 100, "updates": 3}
     with pytest.raises(UsageError, match="take one that has learned nothing with --encoder untrained"):
         rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, **options)
+    with pytest.raises(UsageError, match="there is no run nowhere"):
+        rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, encoder="nowhere", **options)
+    with pytest.raises(UsageError, match="--encoder is for pictures"):
+        rlkit.train_detector("gru", run_dir=tmp_path / "run", encoder="untrained", **(options | {"stream": ENV}))
+    assert "episodes" not in caplog.text, "nothing was recorded for it"
     rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, encoder="untrained", **options)
     assert read_streams(tmp_path / "run" / "streams.npz")["train"].feature_size == 256
     assert len(list(watched_streams(tmp_path / "run", WatchOptions()))) == 1
@@ -146,6 +159,25 @@ def test_an_extended_run_is_what_one_that_went_on_would_be(dataset: Path, tmp_pa
     resume_detection(tmp_path / "parts", updates=8)
     rlkit.train_detector("gru", run_dir=tmp_path / "whole", updates=8, **options)
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+def test_the_result_is_of_the_last_update_also_between_two_evaluations(dataset: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": str(dataset), "updates": 7, "eval_every": 5, "detector_config": SMALL}
+    result = rlkit.train_detector("gru", run_dir=tmp_path / "run", **options)
+    streams, detector = read_streams(result.run_dir / "streams.npz")["test"], rlkit.load_detector(result.run_dir)
+    quality = detection_quality(streams, [detector.scores(stream) for stream in streams.streams])
+    assert result.evaluated == pytest.approx({f"eval/{name}": value for name, value in quality.items()})
+
+
+def test_an_extension_without_a_step_size_is_told(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"data": str(dataset), "updates": 2, "log_every": 1, "detector_config": SMALL}
+    run = rlkit.train_detector("gru", run_dir=tmp_path / "run", **options).run_dir
+    assert "learning rate" not in caplog.text
+    resume_detection(run, updates=3)
+    assert metrics(run)[-1]["train/learning_rate"] == 0.0
+    assert "the learning rate reaches 0 at update 2, where the run was to end first" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -182,10 +214,52 @@ def test_a_detector_refuses_what_it_has_not_learned_to_watch(run: Path, tmp_path
     with pytest.raises(UsageError, match="observations in"):
         list(watched_streams(run, WatchOptions(stream=PICTURES)))
     np.savez(tmp_path / "wrong.npz", video=np.zeros((5, 7), np.float32))
+    for wrong in (np.zeros(5), np.zeros((0, 3)), np.full((5, 3), np.nan), np.zeros((5, 3, 2, 2))):
+        np.savez(tmp_path / "shape.npz", video=wrong)
+        with pytest.raises(UsageError, match=r"features of video in .*finite numbers \[frames, C\] are needed"):
+            list(watched_streams(run, WatchOptions(features=str(tmp_path / "shape.npz"))))
     with pytest.raises(UsageError, match=r"frames have 7 features, the detector of .* learned from 3"):
         list(watched_streams(run, WatchOptions(features=str(tmp_path / "wrong.npz"))))
     with pytest.raises((UsageError, UnsupportedTaskError), match="is no detector's run"):
         rlkit.load_detector(rlkit.train("random", ENV, total_steps=10, run_dir=tmp_path / "agent").run_dir)
+
+
+def test_of_the_dataset_it_learned_from_a_run_watches_what_was_kept_to_test_on(dataset: Path, tmp_path: Path) -> None:
+    run = rlkit.train_detector("gru", run_dir=tmp_path, data=str(dataset), updates=1, detector_config=SMALL).run_dir
+    kept = [stream.name for stream in read_streams(run / "streams.npz")["test"].streams]
+    assert kept == [f"episode-{number:05d}" for number in range(30, 40)]
+    assert [each.name for each in watched_streams(run, WatchOptions(data=str(dataset), episodes=50))] == kept
+    other = shutil.copytree(dataset, tmp_path / "other")
+    assert [each.name for each in watched_streams(run, WatchOptions(data=str(other)))] == ["episode-00000"]
+
+
+def test_only_classes_that_never_meet_have_a_background(tmp_path: Path) -> None:
+    def classes(name: str, run: list[int], jump: list[int]) -> tuple[str, ...]:
+        steps, infos = len(run), {"events/run": np.array(run), "events/jump": np.array(jump)}
+        space = spaces.Box(0.0, 1.0, (1,), np.float32)
+        with DatasetWriter(tmp_path / name, space, spaces.Discrete(2), env="none", made_by="a test") as writer:
+            seen, nothing = np.zeros((steps + 1, 1), np.float32), np.zeros(steps, np.int64)
+            writer.add(Episode(seen, nothing, nothing.astype(float), False, True, infos))
+        return event_classes(EpisodeDataset(tmp_path / name))
+
+    assert classes("apart", [1, 0, 0], [0, 1, 0]) == ("background", "run", "jump")
+    assert classes("always", [1, 0, 1], [0, 1, 0]) == ("run", "jump")
+    assert classes("meeting", [1, 1, 0], [0, 1, 0]) == ("run", "jump")
+
+
+def test_other_actions_are_refused_where_they_are_seen(dataset: Path, tmp_path: Path) -> None:
+    source = record_stream(f"{FILE}:ThreeActions", tmp_path / "three", episodes=2)
+    options: dict[str, Any] = {"data": str(dataset), "updates": 1, "detector_config": SMALL}
+    blind = rlkit.train_detector("gru", run_dir=tmp_path / "blind", **options).run_dir
+    seeing = rlkit.train_detector("gru", run_dir=tmp_path / "seeing", actions=True, **options).run_dir
+    assert len(list(watched_streams(blind, WatchOptions(data=str(source.folder))))) == 1
+    with pytest.raises(UsageError, match=r"has actions in Discrete\(3\), the detector takes Discrete\(2\)"):
+        list(watched_streams(seeing, WatchOptions(data=str(source.folder))))
+    with pytest.raises(
+        UnsupportedTaskError, match=r"learned with actions in Discrete\(2\), here they are in Discrete\(3"
+    ):
+        detect_events(ThreeActions(), str(seeing))
+    detect_events(ThreeActions(), str(blind))
 
 
 def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,17 +268,17 @@ def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pyt
     assert main(["detect", "train", "gru", *flags, "--run-dir", str(run)]) == 0
     printed = capsys.readouterr().out
     assert "done: 20 updates" in printed
-    assert "rlkit detect run" in printed
+    assert f"rlkit detect run {run}\n" in printed
     assert main(["detect", "train", "--resume", str(run), "--updates", "25"]) == 0
     assert "done: 25 updates" in capsys.readouterr().out
-    plot, predictions = tmp_path / "line.png", tmp_path / "told.npz"
+    plot, predictions = tmp_path / "new" / "line.png", tmp_path / "new" / "told.npz"
     flags = ["--lines", "frames", "--plot", str(plot), "--predictions", str(predictions)]
     assert main(["detect", "run", str(run), *flags]) == 0
     lines = capsys.readouterr()
     assert len([json.loads(line) for line in lines.out.splitlines()]) == 30
     assert "30 frames; one frame takes" in lines.err
     assert plot.read_bytes()[:4] == b"\x89PNG"
-    truth = tmp_path / "told-truth.npz"
+    truth = tmp_path / "new" / "told-truth.npz"
     assert main(["detect", "score", str(predictions), str(truth), "--protocol", "miniroad"]) == 0
     assert main(["detect", "train", "--help"]) == 0
     assert "gru" in capsys.readouterr().out

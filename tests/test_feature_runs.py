@@ -13,6 +13,7 @@ import rlkit
 from rlkit.cli.main import main
 from rlkit.data.stream_files import read_streams
 from rlkit.errors import DatasetError, UsageError
+from rlkit.watching import WatchOptions, watched_streams
 
 SMALL: dict[str, Any] = {"width": 8, "window": 4, "horizon": 1, "batch_size": 8}
 FLAGS = ["--detector.width", "8", "--detector.window", "4", "--detector.horizon", "1", "--detector.batch-size", "8"]
@@ -64,3 +65,34 @@ def test_intervals_are_read_by_the_rule_that_the_run_names(folder: Path, tmp_pat
         run = rlkit.train_detector("gru", run_dir=tmp_path / rule, label_rule=rule, outside="clip", **options).run_dir
         (stream,) = read_streams(run / "streams.npz")["test"].streams
         assert np.flatnonzero(stream.labels[:, 1]).tolist() == frames
+
+
+def test_a_run_watches_the_videos_that_it_was_tested_on_by_the_rules_that_it_learned_by(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Without a split of its own, with labels in `target/`, and with intervals that leave their video."""
+    (folder / "data_info.json").unlink()
+    (folder / "target_perframe").rename(folder / "target")
+    rows = [{"segment": [0.3, 0.55], "label": "run"}, {"segment": [7.0, 9.0], "label": "jump"}]
+    (tmp_path / "anno.json").write_text(json.dumps({"database": {video: {"annotations": rows} for video in "abcd"}}))
+    by_intervals = {"annotations": str(tmp_path / "anno.json"), "outside": "clip", "label_rule": "middle"}
+    for name, more, label, ones in (
+        ("frames", {}, "class-1", np.load(folder / "target" / "d.npy")[:, 1]),
+        ("intervals", by_intervals, "run", np.eye(30)[1]),
+    ):
+        run = rlkit.train_detector(
+            "gru", run_dir=tmp_path / name, features=str(folder), updates=1, detector_config=SMALL, **more
+        ).run_dir
+        (watched,) = watched_streams(run, WatchOptions(features=str(folder)))
+        assert watched.name == "d"
+        assert watched.truth is not None
+        np.testing.assert_array_equal(watched.truth[:, watched.classes.index(label)], ones)
+
+
+def test_labels_of_other_classes_are_refused(folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"features": str(folder), "updates": 1, "detector_config": SMALL}
+    run = rlkit.train_detector("gru", run_dir=tmp_path / "run", **options).run_dir
+    info = (folder / "data_info.json").read_text()
+    (folder / "data_info.json").write_text(info.replace('"run", "jump"', '"jump", "run"'))
+    with pytest.raises(UsageError, match="the classes background, jump, run, the detector tells background, run"):
+        list(watched_streams(run, WatchOptions(features=str(folder))))

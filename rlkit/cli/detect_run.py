@@ -65,6 +65,7 @@ def _opened(path: Path) -> Any:
 def _keep_predictions(found: list[Any], path: Path) -> None:
     import numpy as np
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {watched.name: watched.now for watched in found}
     np.savez(path, classes=np.array(found[0].classes), **arrays)
     if all(watched.truth is not None for watched in found):

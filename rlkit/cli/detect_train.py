@@ -80,6 +80,16 @@ def _report(result: Any) -> int:
     if result.exit_code:
         print(f"go on with:  rlkit detect train --resume {run_dir}")
     else:
-        print(f"watch with:  rlkit detect run {run_dir} --stream NAME")
+        print(f"watch with:  rlkit detect run {run_dir}{_source_of(result.run_dir)}")
     code: int = result.exit_code
     return code
+
+
+def _source_of(run: Path) -> str:
+    """The option that names what the run learned from; nothing for a simulator, which is played anew by itself."""
+    from rlkit.detect_config import stored_detection
+    from rlkit.runs import open_run
+
+    options = stored_detection(open_run(run)).options
+    given = {"--data": options.data, "--features": options.features}
+    return "".join(f" {name} {shlex.quote(path)}" for name, path in given.items() if path is not None)

@@ -17,7 +17,7 @@ COMMANDS = {
     "inspect": ("rlkit.cli.inspect", "what a run, checkpoint or dataset holds, and whether it verifies"),
     "pretrain": ("rlkit.cli.pretrain", "pretrain an encoder on pictures without rewards"),
     "probe": ("rlkit.cli.probe", "what an encoder's features tell of the simulator's state"),
-    "detect": ("rlkit.cli.detect", "detectors of what happens in a stream: score their predictions"),
+    "detect": ("rlkit.cli.detect", "detectors of what happens in a stream: train, run, score"),
     "plot": ("rlkit.cli.plot", "learning curves as a picture"),
     "export-dataset": ("rlkit.cli.export_dataset", "episodes of a run's policy as a dataset to learn from"),
     "check-env": ("rlkit.cli.check_env", "what is wrong with an environment, and which agents can serve it"),

@@ -30,9 +30,15 @@ def event_labels(infos: Mapping[str, Array], classes: Sequence[str]) -> npt.NDAr
     [[1, 0], [0, 1]]
 
     Raises:
-        DatasetError: a class is not told of, or is told as something else than 0 and 1, one number a step.
+        DatasetError: `background` has a key, a class is not told of, or it is told as something else than 0 and 1, one
+            number a step.
     """
     told = told_events(infos)
+    if BACKGROUND in told:
+        raise DatasetError(
+            f"the episode's infos tell {EVENTS}{BACKGROUND}, which is where nothing else is told and has no key: "
+            "leave it out"
+        )
     missing = [name for name in classes if name not in told and name != BACKGROUND]
     if missing or not told:
         raise DatasetError(f"the episode's infos tell of {list(told)}, not of {missing or 'any event'}")

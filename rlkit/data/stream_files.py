@@ -39,9 +39,9 @@ def write_streams(path: Path, sets: Mapping[str, StreamSet]) -> None:
 def read_streams(path: Path) -> dict[str, StreamSet]:
     """What `write_streams` wrote. Raises DatasetError where the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            head = json.loads(str(file[_HEAD]))
-            return {name: _set_of(file, name, described) for name, described in head.items()}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            head = json.loads(str(arrays[_HEAD]))
+            return {name: _set_of(arrays, name, described) for name, described in head.items()}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} holds no streams that can be read ({error}): record them again") from error
 

@@ -103,7 +103,7 @@ class StreamSet:
         Raises:
             UsageError: one of them would be empty.
         """
-        count = max(round(test_share * len(self.streams)), 1)
+        count = streams_to_test(len(self.streams), test_share)
         if count >= len(self.streams):
             raise UsageError(
                 f"{len(self.streams)} streams cannot be split into those to learn from and {test_share:.0%} to test: "
@@ -113,6 +113,11 @@ class StreamSet:
 
     def _of(self, streams: Sequence[LabelledStream]) -> StreamSet:
         return StreamSet(self.classes, tuple(streams), self.frame_rate, self.ambiguous)
+
+
+def streams_to_test(count: int, test_share: float) -> int:
+    """How many of so many streams, the last ones, are kept to test on."""
+    return max(round(test_share * count), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,9 @@ class Windows:
 
 
 class WindowSampler:
-    """Batches of windows without end; every frame is the last of one window in each epoch.
+    """Batches of windows without end; in each epoch every frame is the last of at most one window.
+
+    Left out are fewer than a batch has, other ones each time, where the frames are no multiple of that.
 
     Args:
         streams: What is drawn from.

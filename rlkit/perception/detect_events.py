@@ -29,6 +29,10 @@ class FrameWatcher(Protocol):
     def observation_space(self) -> gym.Space[Any] | None:
         """Of one observation."""
 
+    @property
+    def action_space(self) -> gym.Space[Any] | None:
+        """Of one action; None where it sees none."""
+
     def begin(self, streams: int) -> Memory:
         """What is remembered of streams that begin."""
 
@@ -57,7 +61,8 @@ class DetectEvents(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         threshold: see `stop`.
 
     Raises:
-        UnsupportedTaskError: the detector takes other observations, or they are no vector that can be appended to.
+        UnsupportedTaskError: the detector takes other observations or actions, or observations are no vector that can
+            be appended to.
         UsageError: it knows no such class.
     """
 
@@ -71,10 +76,15 @@ class DetectEvents(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         )  # fmt: skip
         gym.Wrapper.__init__(self, env)
         space = env.observation_space
-        if space != detector.observation_space:
+        if not takes(detector.observation_space, space):
             raise UnsupportedTaskError(
                 f"detect-events: the detector watches {detector.observation_space}, here observations are {space}; "
                 "put this wrapper where they are those of the detector's stream"
+            )
+        if detector.action_space not in (None, env.action_space):
+            raise UnsupportedTaskError(
+                f"detect-events: the detector learned with actions in {detector.action_space}, here they are in "
+                f"{env.action_space}; put this wrapper where they are those of the detector's stream"
             )
         for name in (reward, stop):
             if name is not None and name not in detector.classes:
@@ -129,6 +139,14 @@ class DetectEvents(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._observe == "keep":
             return obs
         return told if self._observe == "replace" else np.concatenate([np.asarray(obs, np.float32), told])
+
+
+def takes(learned: gym.Space[Any] | None, space: gym.Space[Any]) -> bool:
+    """Whether observations of `space` are such as were learned from; a Box may have narrower bounds."""
+    if not isinstance(learned, spaces.Box) or not isinstance(space, spaces.Box) or learned.shape != space.shape:
+        return space == learned
+    within = (space.low >= learned.low) & (space.high <= learned.high)
+    return learned.dtype == space.dtype and bool(within.all())
 
 
 def _space_with(space: gym.Space[Any], classes: int, observe: str) -> gym.Space[Any]:

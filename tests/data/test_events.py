@@ -35,6 +35,8 @@ def test_background_counts_events_that_are_not_asked_for() -> None:
 def test_classes_that_are_not_told_and_values_that_are_no_truth_are_refused() -> None:
     with pytest.raises(DatasetError, match=r"\['hit', 'score'\], not of \['goal'\]"):
         event_labels(INFOS, ("background", "goal"))
+    with pytest.raises(DatasetError, match="events/background, which is where nothing else is told"):
+        event_labels(INFOS | {"events/background": np.array([1, 0, 0, 1])}, ("background", "hit", "score"))
     with pytest.raises(DatasetError, match="any event"):
         event_labels({"lives": INFOS["lives"]}, ("background",))
     for wrong in (np.array([0, 2]), np.array([0.0, 1.0]), np.zeros((2, 1), np.int64)):

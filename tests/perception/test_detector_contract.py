@@ -120,3 +120,17 @@ def test_it_goes_on_with_the_same_bits(name: str) -> None:
     batch = next(sampler)
     assert first.learn(batch) == second.learn(batch)
     assert torch.equal(first.flat, second.flat)
+
+
+@torch.inference_mode()
+def test_classes_that_may_meet_or_all_be_absent_share_no_probability(name: str) -> None:
+    task, config = DetectionTask(6, ("open", "close"), seed=1), small_config(name)
+    detector = registry.detector_class(name)(config, task).eval()
+    nothing, both = torch.full((2,), -9.0), torch.full((2,), 9.0)
+    assert detector.scores(nothing).max() < 0.01
+    assert detector.scores(both).min() > 0.99
+    frame = torch.ones(1)
+    assert detector.cross_entropy(both[None], torch.zeros(1, 2), frame) > 8.0  # a frame without any class counts
+    named = config.model_copy(update={"outputs": "softmax"})
+    assert registry.detector_class(name)(named, task).scores(nothing).tolist() == [0.5, 0.5]
+    assert small_detector(name).scores(torch.zeros(3)).sum() == 1.0

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rlkit import seeding
 from rlkit.config import Options
+from rlkit.data.events import BACKGROUND
 from rlkit.data.streams import Windows
 from rlkit.ops.detection_losses import binary_cross_entropy, shared_cross_entropy
 from rlkit.types import Floats, Metrics
@@ -49,8 +50,9 @@ class DetectorConfig(Options):
     """frames in a window that is learned from"""
     horizon: int = Field(8, ge=0)
     """frames whose classes are told before they come"""
-    outputs: Literal["softmax", "sigmoid"] = "softmax"
-    """softmax: a frame's classes share its probability; sigmoid: each has one of its own"""
+    outputs: Literal["auto", "softmax", "sigmoid"] = "auto"
+    """softmax: a frame's classes share its probability; sigmoid: each has one of its own; auto: softmax where a class
+    is called `background`, so that one of them is always there"""
     loss_on: Literal["last", "all"] = "last"
     """frames of a window whose classes are learned (An et al. 2023: the last)"""
     future_weight: float = Field(0.5, ge=0)
@@ -101,6 +103,7 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         generator: Source of the first weights.
+        shares: Whether a frame's classes share its probability.
     """
 
     Config: ClassVar[type[DetectorConfig]]
@@ -111,6 +114,7 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.config, self.task = config, task
         self.classes, self.horizon = len(task.classes), config.horizon
+        self.shares = config.outputs == "softmax" or (config.outputs == "auto" and BACKGROUND in task.classes)
         self.generator = seeding.torch_generator(task.seed, "weights")
         nothing, one = np.zeros(task.feature_size, np.float32), np.ones(task.feature_size, np.float32)
         self.register_buffer("mean", torch.as_tensor(nothing if task.mean is None else task.mean))
@@ -161,13 +165,13 @@ class Detector(nn.Module, ABC):
 
     def cross_entropy(self, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         """Of logits [..., K] beside labels [..., K], where frames count by their weight [...]."""
-        return (shared_cross_entropy if self.config.outputs == "softmax" else binary_cross_entropy)(
+        return (shared_cross_entropy if self.shares else binary_cross_entropy)(
             logits, labels, weight
         )  # fmt: skip
 
     def scores(self, logits: Tensor) -> Tensor:
         """Probabilities [..., K]."""
-        return logits.softmax(-1) if self.config.outputs == "softmax" else logits.sigmoid()
+        return logits.softmax(-1) if self.shares else logits.sigmoid()
 
     def standardized(self, features: Tensor) -> Tensor:
         """Features of about mean 0 and deviation 1, none farther than five: a rare one does not drown the others."""
