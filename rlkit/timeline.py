@@ -37,4 +37,4 @@ def draw_timeline(
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.spines[["top", "right"]].set_visible(False)
     rows[-1].set_xlabel("frame")
-    rows[0].legend(loc="upper right", frameon=False, ncols=2, fontsize="small")
+    rows[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=2, fontsize="small")
