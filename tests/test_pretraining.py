@@ -261,3 +261,15 @@ def test_a_killed_process_comes_back_and_the_run_ends_as_if_it_had_lived(tmp_pat
     psutil.Process(process.pid).children()[1].kill()
     finish(process)
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+def test_a_vision_transformer_is_as_large_as_the_options_say(tmp_path: Path) -> None:
+    config = {"backbone": "vit", "vit_patch": 4, "vit_width": 24, "vit_depth": 2, "vit_heads": 2, "batch_size": 8}
+    run = rlkit.pretrain(
+        "simclr", run_dir=tmp_path / "run", env=ENV, frames=40, updates=1, method_config=config
+    ).run_dir
+    encoder = rlkit.load_encoder(run)
+    assert encoder.feature_size == 24
+    assert encoder.backbone.map_shape == (24, 4, 4)
+    blocks = {name.split("blocks.")[1].split(".")[0] for name in encoder.backbone.state_dict() if "blocks." in name}
+    assert blocks == {"0", "1"}

@@ -17,6 +17,7 @@ from rlkit.data.clips import Clips
 from rlkit.nn.backbones import Backbone, BackboneKind, BackboneOptions, build_backbone
 from rlkit.nn.encoders import to_channels
 from rlkit.nn.ranks import rank_and_ranks
+from rlkit.nn.vit import VisionOptions
 from rlkit.perception.views import SMALL_SIDE, augmented, is_coloured, view_policy
 from rlkit.types import Metrics
 
@@ -40,6 +41,14 @@ class MethodConfig(Options):
     """network that turns a picture into features: nature, atari (for 210x160), impala, resnet, vit"""
     feature_size: int = Field(256, ge=1)
     """width of the features (Anand et al. 2019); a ResNet and a vision transformer have widths of their own"""
+    vit_patch: int | None = Field(None, ge=1)
+    """side of a vision transformer's patches in pixels, a divisor of both sides; null: at least 7 along the shorter"""
+    vit_width: int = Field(192, ge=4)
+    """width of a vision transformer's tokens and features (Touvron et al. 2021)"""
+    vit_depth: int = Field(4, ge=1)
+    """blocks of a vision transformer"""
+    vit_heads: int = Field(3, ge=1)
+    """attention heads of a vision transformer's block"""
     batch_size: int = Field(256, ge=2)
     """clips in one update"""
     optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
@@ -59,8 +68,9 @@ class MethodConfig(Options):
 def new_encoder(config: MethodConfig, observation_space: gymnasium.Space[Any], seed: int) -> Backbone:
     """The encoder that a run with these options begins with."""
     assert observation_space.shape is not None
-    options, weights = BackboneOptions(feature_size=config.feature_size), seeding.torch_generator(seed, "encoder")
-    return build_backbone(config.backbone, observation_space.shape, weights, options)
+    vision = VisionOptions(config.vit_patch, config.vit_width, config.vit_depth, config.vit_heads)
+    options = BackboneOptions(feature_size=config.feature_size, vision=vision)
+    return build_backbone(config.backbone, observation_space.shape, seeding.torch_generator(seed, "encoder"), options)
 
 
 @dataclass(frozen=True, slots=True)
