@@ -23,9 +23,9 @@ from rlkit.checkpoint import load_checkpoint
 from rlkit.cli.main import main
 from rlkit.data.datasets import DatasetWriter, Episode, EpisodeDataset
 from rlkit.data.stream_files import read_streams
-from rlkit.data.streams import LabelledStream
+from rlkit.data.streams import LabelledStream, StreamSet
 from rlkit.detected import StreamDetector, Told, detect_events
-from rlkit.detecting import resume_detection
+from rlkit.detecting import moments, resume_detection
 from rlkit.errors import ConfigError, UnknownNameError, UnsupportedTaskError, UsageError
 from rlkit.perception.detection.detector import Memory
 from rlkit.perception.detection.scoring import detection_quality
@@ -74,6 +74,19 @@ def test_test_streams_are_not_those_that_are_learned_from(run: Path) -> None:
     assert len(test) > 5
     assert not train & test
     assert streams["train"].classes == ("background", "jump", "run")
+
+
+def test_features_are_standardised_by_the_moments_of_all_frames() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(1000, 2, (length, 3)).astype(np.float32) for length in (1, 50, 7)]
+    for part in parts:
+        part[:, 2] = 5.0  # one that never changes
+    streams = [LabelledStream(str(n), part, np.ones((len(part), 1), np.uint8)) for n, part in enumerate(parts)]
+    mean, deviation = moments(StreamSet(("hit",), tuple(streams)))
+    every = np.concatenate(parts).astype(np.float64)
+    np.testing.assert_allclose(mean, every.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(deviation[:2], every.std(0)[:2], rtol=1e-6)
+    assert deviation[2] == np.float32(1e-3)
 
 
 def test_curves_and_a_timeline_are_in_tensorboard(run: Path) -> None:
