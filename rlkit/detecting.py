@@ -174,9 +174,11 @@ def _run_of(
 
 def moments(streams: StreamSet) -> tuple[Floats, Floats]:
     """Mean and deviation [C] of the features of all frames."""
-    features = np.concatenate([stream.features for stream in streams.streams]).astype(np.float64)
-    deviation = np.maximum(features.std(0), _SMALLEST_DEVIATION)
-    return features.mean(0).astype(np.float32), deviation.astype(np.float32)
+    # stream by stream: all features once more in float64 would be more than reading them has made sure of
+    mean = np.sum([stream.features.sum(0, np.float64) for stream in streams.streams], 0) / streams.frames
+    squares = np.sum([((stream.features - mean) ** 2).sum(0) for stream in streams.streams], 0)
+    deviation = np.maximum(np.sqrt(squares / streams.frames), _SMALLEST_DEVIATION)
+    return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def _nothing(session: Session) -> None:

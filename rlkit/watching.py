@@ -22,9 +22,10 @@ from rlkit.data.frame_files import read_frame_arrays
 from rlkit.data.streams import streams_to_test
 from rlkit.data.videos import video_frames
 from rlkit.detect_config import DetectOptions, stored_detection
-from rlkit.detected import StreamDetector, starts_and_ends
+from rlkit.detected import StreamDetector, Told, starts_and_ends
 from rlkit.errors import UsageError
 from rlkit.perception.detect_events import takes
+from rlkit.perception.detection.detector import Memory
 from rlkit.runs import open_run
 from rlkit.stream_features import after_first
 from rlkit.stream_recording import StreamSource, record_stream
@@ -67,7 +68,7 @@ class Watched:
         now: Probabilities [L, K].
         future: Of the H frames that follow each, [L, H, K].
         truth: Multi-hot [L, K]; None where nobody knows it.
-        seconds: That each frame took, from observation to scores, [L].
+        seconds: That each frame took, from observation to scores, once all was loaded, [L].
     """
 
     name: str
@@ -144,13 +145,16 @@ class _Frames:
 
 
 def _watched(detector: StreamDetector, frames: _Frames) -> Watched:
+    def seen(row: int, carry: Memory) -> tuple[Told, Memory]:
+        if frames.features is not None:
+            return detector.step(frames.features[row : row + 1], carry)
+        return detector.watch(_row(frames.observations, row), _row(frames.actions, row), carry)
+
+    seen(0, detector.begin(1))  # compiles, loads and allocates, which no later frame does
     carry, told, seconds = detector.begin(1), [], []
     for row in range(frames.count):
         started = time.perf_counter()
-        if frames.features is not None:
-            found, carry = detector.step(frames.features[row : row + 1], carry)
-        else:
-            found, carry = detector.watch(_row(frames.observations, row), _row(frames.actions, row), carry)
+        found, carry = seen(row, carry)
         seconds.append(time.perf_counter() - started)
         told.append(found)
     now, future = (np.concatenate(parts) for parts in zip(*told, strict=True))

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from rlkit.checkpoint import load_checkpoint
 from rlkit.cli.main import main
 from rlkit.data.datasets import DatasetWriter, Episode, EpisodeDataset
 from rlkit.data.stream_files import read_streams
-from rlkit.detected import detect_events
-from rlkit.detecting import resume_detection
+from rlkit.data.streams import LabelledStream, StreamSet
+from rlkit.detected import StreamDetector, Told, detect_events
+from rlkit.detecting import moments, resume_detection
 from rlkit.errors import ConfigError, UnknownNameError, UnsupportedTaskError, UsageError
+from rlkit.perception.detection.detector import Memory
 from rlkit.perception.detection.scoring import detection_quality
 from rlkit.stream_features import event_classes
 from rlkit.stream_recording import record_stream
+from rlkit.types import Floats
 from rlkit.watching import WatchOptions, watched_streams
 
 FILE = Path(__file__).parent / "event_env.py"
@@ -72,6 +76,19 @@ def test_test_streams_are_not_those_that_are_learned_from(run: Path) -> None:
     assert streams["train"].classes == ("background", "jump", "run")
 
 
+def test_features_are_standardised_by_the_moments_of_all_frames() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(1000, 2, (length, 3)).astype(np.float32) for length in (1, 50, 7)]
+    for part in parts:
+        part[:, 2] = 5.0  # one that never changes
+    streams = [LabelledStream(str(n), part, np.ones((len(part), 1), np.uint8)) for n, part in enumerate(parts)]
+    mean, deviation = moments(StreamSet(("hit",), tuple(streams)))
+    every = np.concatenate(parts).astype(np.float64)
+    np.testing.assert_allclose(mean, every.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(deviation[:2], every.std(0)[:2], rtol=1e-6)
+    assert deviation[2] == np.float32(1e-3)
+
+
 def test_curves_and_a_timeline_are_in_tensorboard(run: Path) -> None:
     pytest.importorskip("matplotlib")
     events = EventAccumulator(str(run), size_guidance={"images": 0, "tensors": 0})
@@ -108,6 +125,24 @@ def test_a_run_watches_new_streams(run: Path) -> None:
         assert spans == sorted(spans)
         assert sum(stop - start for start, stop in spans) == int((each.now[:, 1:] >= 0.5).sum())
         assert {event["event"] for event in each.event_records(0.5)} <= {"jump", "run"}
+
+
+def test_what_the_first_frame_loads_is_no_latency(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    np.savez(tmp_path / "one.npz", video=features)
+    detector, calls, step = rlkit.load_detector(run), [0], StreamDetector.step
+
+    def slow_at_first(self: StreamDetector, features: Floats, carry: Memory) -> tuple[Told, Memory]:
+        calls[0] += 1
+        time.sleep(0.3 if calls[0] == 1 else 0.0)
+        return step(self, features, carry)
+
+    monkeypatch.setattr(StreamDetector, "step", slow_at_first)
+    (watched,) = watched_streams(run, WatchOptions(features=str(tmp_path / "one.npz")))
+    assert len(watched.seconds) == 6
+    assert watched.seconds.max() < 0.3
+    scores = detector.scores(LabelledStream("video", features, np.zeros((6, 3), np.uint8)))
+    np.testing.assert_allclose(watched.now, scores.now, atol=1e-6)
 
 
 def test_actions_are_features_where_they_are_asked_for(dataset: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -29,10 +28,9 @@ def write_streams(path: Path, sets: Mapping[str, StreamSet]) -> None:
         }  # fmt: skip
         for number, stream in enumerate(streams.streams):
             arrays[f"{name}.{number}.features"], arrays[f"{name}.{number}.labels"] = stream.features, stream.labels
-    buffer = io.BytesIO()
-    np.savez(buffer, **{_HEAD: np.array(json.dumps(head))}, **arrays)  # type: ignore[arg-type]
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
+    with partial.open("wb") as file:
+        np.savez(file, **{_HEAD: np.array(json.dumps(head))}, **arrays)  # type: ignore[arg-type]
     partial.replace(path)
 
 
