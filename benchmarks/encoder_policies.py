@@ -1,6 +1,6 @@
 """What an encoder learned without rewards does for DQN from pixels, beside scratch and augmentation alone.
 
-Small MiniGrid rooms, seen whole, in grey, eight pixels a cell, two frames. The same steps for every way:
+A small MiniGrid room, seen whole, in grey, eight pixels a cell, two frames. The same steps for every way:
 
     scratch      the Nature network, learned by the values alone
     shifted      the same on randomly shifted pictures: the control that every claim needs
@@ -10,8 +10,7 @@ Small MiniGrid rooms, seen whole, in grey, eight pixels a cell, two frames. The 
 
 One JSON per finished run under `benchmarks/results/encoder_policies/`; no run's time counts pretraining:
 
-    python benchmarks/encoder_policies.py run --task empty --seeds 0-2
-    python benchmarks/encoder_policies.py run --task lava --seeds 0-2
+    python benchmarks/encoder_policies.py run --task empty --seeds 0-5
     python benchmarks/encoder_policies.py table
 """
 
@@ -46,11 +45,8 @@ class PolicyTask(NamedTuple):
     total_steps: int
 
 
-# Few enough that ways differ: within 6,000 steps all of them solve the first.
-TASKS = {
-    "empty": PolicyTask("MiniGrid-Empty-Random-6x6-v0", 2_500),
-    "lava": PolicyTask("MiniGrid-LavaGapS6-v0", 8_000),
-}
+# Few enough that ways differ: within 6,000 steps all of them solve it. Within 8,000 none gets through a gap in lava.
+TASKS = {"empty": PolicyTask("MiniGrid-Empty-Random-6x6-v0", 2_500)}
 WAYS = ("scratch", "shifted", "auxiliary", "frozen", "finetuned")
 
 

@@ -22,6 +22,10 @@ class DetectOptions(FitOptions):
 
     stream: str | None = None
     """simulator to record: a name of `rlkit list streams`, or an environment whose info tells `events/<class>`"""
+    env_args: tuple[str, ...] = ()
+    """arguments of the environment's constructor, as key=value"""
+    wrap: tuple[str, ...] = ()
+    """wrappers from the inside out, around those of a named simulator"""
     policy: str | None = None
     """run whose policy acts while an environment of yours is recorded; by default actions are random"""
     frames: int = Field(16_000, ge=100)

@@ -97,6 +97,11 @@ def stored_config(folder: RunFolder) -> RunConfig:
             f"{folder.path} is a pretraining run, it has an encoder and no agent: go on with `rlkit pretrain --resume "
             f"{folder.path}`, use it with `rlkit train AGENT --env ENV --encoder {folder.path}`"
         )
+    if folder.is_detection:
+        raise UsageError(
+            f"{folder.path} is a detector's run, it has no agent: go on with `rlkit detect train --resume "
+            f"{folder.path}`, use it with `--wrap detect-events:run={folder.path}`"
+        )
     if not isinstance(name, str):
         raise UsageError(f"{folder.path}/config.yaml names no agent (agent.name)")
     return with_stored_encoder(_merged([tree], name), folder)

@@ -81,14 +81,16 @@ def record_stream(
     episodes: int | None = None,
     frames: int | None = None,
     seed: int = 0,
+    needs_events: bool = True,
 ) -> EpisodeDataset:
     """Record `episodes` episodes, or `frames` frames, the last episode cut there; the same for the same seed.
 
     An episode of a named stream's own behaviour has a seed of its own, made from `seed` and its number. One of more
-    than 10,000 steps is cut.
+    than 10,000 steps is cut. With `needs_events` off an environment may tell none, which is then watched without truth.
 
     Raises:
-        UsageError: not one of `episodes` and `frames`, a wrong environment, policy or folder, or no events are told.
+        UsageError: not one of `episodes` and `frames`, a wrong environment, policy or folder, or no events are told
+            where they are needed.
         EnvironmentFault: steps tell different events, or something else than 0 and 1.
     """
     source = StreamSource(source) if isinstance(source, str) else source
@@ -105,7 +107,7 @@ def record_stream(
         DatasetWriter(folder, env.observation_space, env.action_space, env=source.stream, made_by=made_by) as writer,
     ):
         recorded = (
-            _of_actor(frame_source, event_classes_of(env), seed, frames)
+            _of_actor(frame_source, _EventCheck(event_classes_of(env), needed=needs_events), seed, frames)
             if behaviour is None
             else _of_behaviour(env, behaviour, seed, frames)
         )
@@ -151,7 +153,7 @@ def _performed(env: Env, behaviour: Behaviour, seed: int, limit: int) -> Episode
     act = behaviour(env, generator(seed, "behaviour"))
     observations, actions, rewards, events = [np.array(obs)], [], [], []
     terminated = truncated = False
-    check = _EventCheck(event_classes_of(env))
+    check = _EventCheck(event_classes_of(env), needed=True)
     for _ in range(min(limit, LONGEST_EPISODE)):
         action = act(obs)
         obs, reward, terminated, truncated, info = env.step(action)
@@ -166,13 +168,12 @@ def _performed(env: Env, behaviour: Behaviour, seed: int, limit: int) -> Episode
     return Episode(np.stack(observations), np.stack(actions), np.array(rewards), *ends, infos)
 
 
-def _of_actor(source: FrameSource, classes: tuple[str, ...] | None, seed: int, frames: int | None) -> Iterator[Episode]:
+def _of_actor(source: FrameSource, check: _EventCheck, seed: int, frames: int | None) -> Iterator[Episode]:
     """Episodes of random actions, or of a trained policy."""
     options = options_of(source, seed)
     with closing(build_evaluation_envs(source.env, options)) as envs:
         actor, seen = actor_of(source, options, envs)
         steps = played_steps(actor, envs, seed=seed, explore=True, max_episode_steps=LONGEST_EPISODE, seen=seen)
-        check = _EventCheck(classes)
         played = _only_events(steps if frames is None else limited(steps, frames), check)
         yield from recorded_episodes(played, envs.single_observation_space)
 
@@ -185,7 +186,8 @@ def _only_events(steps: Iterator[PlayedStep], check: _EventCheck) -> Iterator[Pl
 class _EventCheck:
     """Takes the events out of infos; every step must tell the same ones, as 0 or 1."""
 
-    def __init__(self, classes: tuple[str, ...] | None) -> None:
+    def __init__(self, classes: tuple[str, ...] | None, *, needed: bool) -> None:
+        self._needed = needed
         self._keys = None if classes is None else {EVENTS + name for name in classes if name != BACKGROUND}
         self._exclude = classes is not None and BACKGROUND in classes
         self._steps = 0
@@ -201,7 +203,7 @@ class _EventCheck:
         told = {str(key): value for key, value in info.items() if str(key).startswith(EVENTS)}
         if self._keys is None:
             self._keys = set(told)
-        if not self._keys:
+        if not self._keys and self._needed:
             raise UsageError(
                 f"the environment tells no events: info of a step has the keys {sorted(map(str, info))}. It must have "
                 f"{EVENTS}<class>, 0 or 1, in each step; or take one of the streams {', '.join(STREAMS)}"
@@ -235,8 +237,9 @@ class _Progress:
     def add(self, episode: Episode) -> None:
         """Count an episode, and say so at each tenth of the goal."""
         classes = self._classes or told_events(episode.infos)
-        labels = event_labels(episode.infos, classes).sum(axis=0, dtype=np.int64)
-        self._positives.update(dict(zip(classes, labels.tolist(), strict=True)))
+        if classes:
+            labels = event_labels(episode.infos, classes).sum(axis=0, dtype=np.int64)
+            self._positives.update(dict(zip(classes, labels.tolist(), strict=True)))
         self._episodes, self._frames = self._episodes + 1, self._frames + len(episode)
         done = self._episodes if self._unit == "episodes" else self._frames
         if done * _REPORTS // self._goal > self._told:
@@ -247,4 +250,5 @@ class _Progress:
     def tell_prevalence(self) -> None:
         """Say which part of the frames has each class."""
         parts = ", ".join(f"{name} {count / self._frames:.3f}" for name, count in self._positives.items())
-        _LOG.info("%s: %d episodes, %d frames: %s", self._stream, self._episodes, self._frames, parts)
+        told = parts or "no events"
+        _LOG.info("%s: %d episodes, %d frames: %s", self._stream, self._episodes, self._frames, told)

@@ -61,7 +61,7 @@ def prepared_streams(options: DetectOptions, folder: RunFolder) -> Prepared:
 def _recorded(options: DetectOptions, folder: RunFolder) -> Prepared:
     """Streams of a simulator, those to test on from seeds of their own."""
     assert options.stream is not None
-    source = StreamSource(options.stream, policy=options.policy)
+    source = StreamSource(options.stream, options.env_args, options.wrap, options.policy)
     features, described = _features_of(*stream_spaces(source), options, folder)  # before minutes of recording
     found: list[EpisodeDataset] = []
     with tempfile.TemporaryDirectory() as own:

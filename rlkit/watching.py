@@ -37,6 +37,10 @@ class WatchOptions(Options):
 
     stream: str | None = None
     """simulator to play: a name of `rlkit list streams`, or an environment"""
+    env_args: tuple[str, ...] = ()
+    """arguments of the environment's constructor, as key=value"""
+    wrap: tuple[str, ...] = ()
+    """wrappers from the inside out, around those of a named simulator"""
     policy: str | None = None
     """run whose policy acts in it; by default the one that the detector's run names, in its own stream"""
     data: str | None = None
@@ -189,9 +193,14 @@ def _sources(run: str | Path, detector: StreamDetector, options: WatchOptions) -
         if (stream := options.stream or own.stream) is None:
             raise UsageError("the run learned from files: name what is to be watched, --stream, --data or --features")
         with tempfile.TemporaryDirectory() as folder:
-            policy = options.policy or (own.policy if stream == own.stream else None)
-            source = StreamSource(stream, policy=policy)
-            dataset = record_stream(source, Path(folder) / "streams", episodes=options.episodes, seed=options.seed)
+            is_own = stream == own.stream  # which is watched as it was learned from, unless told otherwise
+            policy = options.policy or (own.policy if is_own else None)
+            env_args = options.env_args or (own.env_args if is_own else ())
+            wrap = options.wrap or (own.wrap if is_own else ())
+            dataset = record_stream(
+                StreamSource(stream, env_args, wrap, policy), Path(folder) / "streams", episodes=options.episodes,
+                seed=options.seed, needs_events=False,
+            )  # fmt: skip
             yield from _episodes(stream, dataset, range(len(dataset)), detector, options)
 
 

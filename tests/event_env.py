@@ -46,3 +46,10 @@ class Pictured(Cued):
     def seen(self) -> Any:
         cue = super().seen()[0]
         return np.full((40, 40, 1), np.clip(128 + 40 * cue, 0, 255), np.uint8)
+
+
+class Silent(Cued):
+    """The same, which tells nothing."""
+
+    def step(self, action: Any) -> Any:
+        return *super().step(action)[:4], {}

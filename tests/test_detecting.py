@@ -145,6 +145,28 @@ def test_what_the_first_frame_loads_is_no_latency(run: Path, tmp_path: Path, mon
     np.testing.assert_allclose(watched.now, scores.now, atol=1e-6)
 
 
+def test_an_environment_that_tells_nothing_can_be_watched(run: Path) -> None:
+    watched, told = (next(watched_streams(run, WatchOptions(stream=f"{FILE}:{name}"))) for name in ("Silent", "Cued"))
+    assert watched.truth is None
+    np.testing.assert_array_equal(watched.now, told.now)
+    assert "truth" not in next(watched.frame_records())
+
+
+def test_wrappers_stand_between_environment_and_detector(tmp_path: Path) -> None:
+    hidden = ("hide-components:indices=[2]",)
+    options: dict[str, Any] = {"stream": ENV, "wrap": hidden, "frames": 200, "test_frames": 60, "updates": 1}
+    run = rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, **options).run_dir
+    assert read_streams(run / "streams.npz")["train"].feature_size == 2
+    assert len(list(watched_streams(run, WatchOptions()))) == 1
+    with pytest.raises(UsageError, match="observations in"):
+        list(watched_streams(run, WatchOptions(stream=PICTURES)))
+
+
+def test_an_agent_is_not_resumed_from_a_detector(run: Path) -> None:
+    with pytest.raises(UsageError, match="is a detector's run, it has no agent"):
+        rlkit.resume(run)
+
+
 def test_actions_are_features_where_they_are_asked_for(dataset: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"data": str(dataset), "updates": 2, "detector_config": SMALL}
     without = rlkit.train_detector("gru", run_dir=tmp_path / "without", **options).run_dir

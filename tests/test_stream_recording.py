@@ -132,7 +132,7 @@ def test_episodes_of_freeway_are_never_played_twice(tmp_path: Path) -> None:
     seen = []
     for seed in mostly_up:
         episode = record_stream("freeway-hit", tmp_path / str(seed), frames=80, seed=seed)[0]
-        assert np.mean(np.asarray(episode.actions) == 1) > 0.8
+        assert np.mean(np.asarray(episode.actions) == 1) > 0.6
         seen.append(np.asarray(episode.observations))
     assert seen[0].shape == (81, 84, 84)
     assert not np.array_equal(*seen)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import create_model
 
+from rlkit.cli.flags import gathered
 from rlkit.errors import UsageError
 
 SHOWN_FRAMES = 2_000
@@ -52,7 +53,9 @@ def _parsed(arguments: list[str], base: Any) -> Any:
         "least --threshold; frames: a line for each frame with all scores. --output FILE takes the lines, "
         "--predictions FILE.npz all scores for `rlkit detect score`, --plot FILE.png a timeline of the first stream."
     )
-    return tyro.cli(model, args=arguments, prog="rlkit detect run", description=description)
+    return tyro.cli(
+        model, args=gathered(arguments, ("--wrap", "--env-args")), prog="rlkit detect run", description=description
+    )
 
 
 def _opened(path: Path) -> Any:

@@ -11,6 +11,7 @@ import tyro
 from pydantic import create_model
 
 from rlkit import registry
+from rlkit.cli.flags import gathered
 from rlkit.errors import UsageError
 
 HELP = """usage: rlkit detect train DETECTOR (--stream NAME | --data PATH | --features PATH) [OPTIONS]
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
     detector, *rest = arguments
     if detector.startswith("-"):
         raise UsageError(f"the detector comes first: rlkit detect train DETECTOR {shlex.join(arguments)}")
-    return _begin(detector, rest)
+    return _begin(detector, gathered(rest, ("--wrap", "--env-args")))
 
 
 def _begin(name: str, arguments: list[str]) -> int:
