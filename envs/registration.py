@@ -103,7 +103,7 @@ ENVS: dict[str, EnvEntry] = {
     ),
     "rlkit/ChangeDetection-v0": EnvEntry(
         "rlkit.envs.change_detection:ChangeDetection",
-        "wait, or declare that the law of the samples has changed (Shiryaev 1963)",
+        "wait, or declare that the law of the samples changed",
         max_episode_steps=1000,
     ),
 }
