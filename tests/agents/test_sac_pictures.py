@@ -87,7 +87,7 @@ def test_acting_is_the_mean_on_what_the_critics_encoder_gives() -> None:
 
 
 def test_targets_are_of_the_target_encoder_at_what_the_actor_does_on_the_other() -> None:
-    agent, noise, alpha = agent_with(shift=0), torch.randn(ROWS, 2), 0.3
+    agent, noise, alpha = agent_with(shift=0), torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(5)), 0.3
     batch = agent.tensors(random_batch())
     with torch.no_grad():  # so that targets and critics disagree
         agent.target_critics.flat.add_(0.1 * torch.randn_like(agent.target_critics.flat))
@@ -103,7 +103,11 @@ def test_targets_are_of_the_target_encoder_at_what_the_actor_does_on_the_other()
 
 
 def test_the_critics_gradient_is_autograds_through_the_encoder() -> None:
-    agent, noise, alpha = agent_with(shift=0), torch.randn(ROWS, 2), torch.tensor(0.3)
+    agent, noise, alpha = (
+        agent_with(shift=0),
+        torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(5)),
+        torch.tensor(0.3),
+    )
     batch = agent.tensors(random_batch())
     loss, gradient = agent.critic_gradient(batch, noise, alpha)
     target = agent.target(batch, noise, alpha).clone()
@@ -112,13 +116,17 @@ def test_the_critics_gradient_is_autograds_through_the_encoder() -> None:
     right = 0.5 * sum(errors[1:], errors[0])
     owned = [*agent.critics.core.parameters(), *(member.flat for member in agent.critics.head.members)]
     expected = torch.cat([part.reshape(-1) for part in torch.autograd.grad(right, owned)])
-    assert loss.item() == pytest.approx(right.item(), rel=1e-4)
+    assert loss.item() == pytest.approx(right.item(), rel=1e-4, abs=1e-5)  # a difference of larger numbers
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
     assert gradient[: len(agent.vectors["encoder"])].abs().max() > 0
 
 
 def test_the_actors_gradient_is_autograds_with_the_features_held() -> None:
-    agent, noise, alpha = agent_with(shift=0), torch.randn(ROWS, 2), torch.tensor(0.3)
+    agent, noise, alpha = (
+        agent_with(shift=0),
+        torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(5)),
+        torch.tensor(0.3),
+    )
     batch = agent.tensors(random_batch())
     loss, gradient, _ = agent.actor_gradient(batch, noise, alpha)
     assert gradient.shape == agent.vectors["actor"].shape
@@ -129,7 +137,7 @@ def test_the_actors_gradient_is_autograds_with_the_features_held() -> None:
     value = torch.stack([member(inputs)[:, 0] for member in agent.critics.head.members]).min(0).values
     right = (alpha * density - value).mean()
     (expected,) = torch.autograd.grad(right, [agent.actor.flat])
-    assert loss.item() == pytest.approx(right.item(), rel=1e-4)
+    assert loss.item() == pytest.approx(right.item(), rel=1e-4, abs=1e-5)  # a difference of larger numbers
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
 
 
