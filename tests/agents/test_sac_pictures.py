@@ -86,11 +86,16 @@ def test_acting_is_the_mean_on_what_the_critics_encoder_gives() -> None:
     np.testing.assert_allclose(action, 1 + 2 * mean.tanh().numpy(), atol=1e-5)
 
 
+def drawn_noise() -> torch.Tensor:
+    return torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(5))
+
+
 def test_targets_are_of_the_target_encoder_at_what_the_actor_does_on_the_other() -> None:
-    agent, noise, alpha = agent_with(shift=0), torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(5)), 0.3
+    agent, noise, alpha = agent_with(shift=0), drawn_noise(), 0.3
     batch = agent.tensors(random_batch())
     with torch.no_grad():  # so that targets and critics disagree
-        agent.target_critics.flat.add_(0.1 * torch.randn_like(agent.target_critics.flat))
+        drawn = torch.randn(agent.target_critics.flat.shape, generator=torch.Generator().manual_seed(6))
+        agent.target_critics.flat.add_(0.1 * drawn)
         following = random_batch().next_obs
         mean, log_std = agent.actor(encoded(agent.critics, following)).chunk(2, dim=1)
         action, density = log_prob(mean, log_std, noise)
@@ -105,7 +110,7 @@ def test_targets_are_of_the_target_encoder_at_what_the_actor_does_on_the_other()
 def test_the_critics_gradient_is_autograds_through_the_encoder() -> None:
     agent, noise, alpha = (
         agent_with(shift=0),
-        torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(5)),
+        drawn_noise(),
         torch.tensor(0.3),
     )
     batch = agent.tensors(random_batch())
@@ -124,7 +129,7 @@ def test_the_critics_gradient_is_autograds_through_the_encoder() -> None:
 def test_the_actors_gradient_is_autograds_with_the_features_held() -> None:
     agent, noise, alpha = (
         agent_with(shift=0),
-        torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(5)),
+        drawn_noise(),
         torch.tensor(0.3),
     )
     batch = agent.tensors(random_batch())
