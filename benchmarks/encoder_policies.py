@@ -45,7 +45,7 @@ class PolicyTask(NamedTuple):
     total_steps: int
 
 
-# Few enough that ways differ: within 6,000 steps all of them solve it (8,000 of LavaGapS6 were too few for any seed tried).
+# Few enough that ways differ: within 6,000 steps all of them solve it.
 TASKS = {"empty": PolicyTask("MiniGrid-Empty-Random-6x6-v0", 2_500)}
 WAYS = ("scratch", "shifted", "auxiliary", "frozen", "finetuned")
 
