@@ -17,6 +17,8 @@ from test_resume import final_state, metrics
 import rlkit
 from rlkit.agents.dqn import DQN
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.nn.encoders import to_channels
+from rlkit.ops.augmentation import shifted_images
 from rlkit.types import Task, Transition
 
 SIZE, EPISODE = 16, 12
@@ -176,6 +178,30 @@ def test_pictures_to_learn_from_are_shifted_where_that_is_asked_for(shape: tuple
     assert shifted.shape == (16, 3 if shape[-1] == 3 else 2 if len(shape) == 3 else 1, SIZE, SIZE)
     # the border is repeated, so pictures of one grey stay as they are and any other would not
     assert torch.equal(shifted.flatten(1).float().std(1), torch.zeros(16))
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (SIZE, SIZE, 3)])
+def test_each_picture_is_shifted_by_a_draw_of_its_own(shape: tuple[int, ...]) -> None:
+    """Every picture that is learned from is one that was stored, moved by up to two pixels each way."""
+    task = Task(spaces.Box(0, 255, shape, np.uint8), spaces.Discrete(2), total_steps=100)
+    agent = DQN(DQNConfig(encoder="impala", hidden=(16,), buffer_size=64, shift=2), task)
+    rng, false = np.random.default_rng(0), np.zeros(1, np.bool_)
+    for _ in range(8):
+        pictures = rng.integers(0, 256, (2, 1, *shape), np.uint8)
+        action, reward = np.zeros(1, np.int64), np.zeros(1, np.float32)
+        agent.observe(Transition(pictures[0], action, reward, pictures[1], false, false), ())
+    batch = agent.replay.sample(16, np.random.default_rng(1))
+    tensors = agent.tensors(batch)
+    moves = torch.tensor([(row, column) for row in range(-2, 3) for column in range(-2, 3)])
+    drawn = []
+    for stored, seen in ((batch.obs, tensors.obs), (batch.next_obs, tensors.next_obs)):
+        pictures = to_channels(torch.from_numpy(np.asarray(stored)))
+        of_moves = torch.stack([shifted_images(pictures, move.expand(16, 2)) for move in moves])  # [25, B, C, H, W]
+        matches = (of_moves == seen).flatten(2).all(2)
+        assert (matches.sum(0) == 1).all()
+        drawn.append(matches.int().argmax(0))
+    assert len(drawn[0].unique()) > 4
+    assert not torch.equal(*drawn)
 
 
 def test_a_shift_changes_what_is_learned(tmp_path: Path) -> None:
