@@ -19,163 +19,150 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AgentEntry:
-    """One registered agent: where its class is, and what it is in a line."""
+class Entry:
+    """One registered name: where its class is, and what it is in a line."""
 
     target: str
     summary: str
 
+    def load(self) -> Any:
+        """The class."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
 
-AGENTS: dict[str, AgentEntry] = {
-    "random": AgentEntry("rlkit.agents.random:RandomAgent", "uniform random actions, the baseline"),
-    "epsilon-greedy-bandit": AgentEntry(
+
+AGENTS: dict[str, Entry] = {
+    "random": Entry("rlkit.agents.random:RandomAgent", "uniform random actions, the baseline"),
+    "epsilon-greedy-bandit": Entry(
         "rlkit.agents.bandits:EpsilonGreedyBandit", "k-armed bandit, ε-greedy; optimistic with a high initial value"
     ),
-    "ucb-bandit": AgentEntry("rlkit.agents.bandits:UCBBandit", "k-armed bandit, upper confidence bounds"),
-    "gradient-bandit": AgentEntry("rlkit.agents.bandits:GradientBandit", "k-armed bandit, softmax over preferences"),
-    "policy-evaluation": AgentEntry(
+    "ucb-bandit": Entry("rlkit.agents.bandits:UCBBandit", "k-armed bandit, upper confidence bounds"),
+    "gradient-bandit": Entry("rlkit.agents.bandits:GradientBandit", "k-armed bandit, softmax over preferences"),
+    "policy-evaluation": Entry(
         "rlkit.agents.dynamic_programming:PolicyEvaluation", "values of a given policy, from a known model"
     ),
-    "policy-iteration": AgentEntry(
+    "policy-iteration": Entry(
         "rlkit.agents.dynamic_programming:PolicyIteration", "evaluate and improve, from a known model"
     ),
-    "truncated-policy-iteration": AgentEntry(
+    "truncated-policy-iteration": Entry(
         "rlkit.agents.dynamic_programming:TruncatedPolicyIteration", "policy iteration with a few sweeps of evaluation"
     ),
-    "value-iteration": AgentEntry(
-        "rlkit.agents.dynamic_programming:ValueIteration", "optimal values, from a known model"
-    ),
-    "asynchronous-value-iteration": AgentEntry(
+    "value-iteration": Entry("rlkit.agents.dynamic_programming:ValueIteration", "optimal values, from a known model"),
+    "asynchronous-value-iteration": Entry(
         "rlkit.agents.dynamic_programming:AsynchronousValueIteration", "value iteration one state at a time"
     ),
-    "prioritized-sweeping": AgentEntry(
+    "prioritized-sweeping": Entry(
         "rlkit.agents.dynamic_programming:PrioritizedSweeping", "value iteration where values change most"
     ),
-    "mc-prediction": AgentEntry(
+    "mc-prediction": Entry(
         "rlkit.agents.monte_carlo:MCPrediction", "values of a given policy as mean returns, first or every visit"
     ),
-    "mc-off-policy-prediction": AgentEntry(
+    "mc-off-policy-prediction": Entry(
         "rlkit.agents.monte_carlo:MCOffPolicyPrediction", "values of one policy from episodes of another"
     ),
-    "mc-basic": AgentEntry("rlkit.agents.monte_carlo:MCBasic", "policy iteration from episodes of a fixed length"),
-    "mc-exploring-starts": AgentEntry(
+    "mc-basic": Entry("rlkit.agents.monte_carlo:MCBasic", "policy iteration from episodes of a fixed length"),
+    "mc-exploring-starts": Entry(
         "rlkit.agents.monte_carlo:MCExploringStarts", "Monte Carlo control with exploring starts"
     ),
-    "monte-carlo": AgentEntry("rlkit.agents.monte_carlo:MonteCarlo", "Monte Carlo control, ε-greedy"),
-    "mc-off-policy": AgentEntry("rlkit.agents.monte_carlo:MCOffPolicy", "Monte Carlo control by importance sampling"),
-    "td-0": AgentEntry("rlkit.agents.td:TD0", "TD(0) prediction of a given policy"),
-    "n-step-td": AgentEntry("rlkit.agents.td:NStepTD", "n-step TD prediction"),
-    "td-lambda": AgentEntry("rlkit.agents.td:TDLambda", "TD(λ) prediction with eligibility traces"),
-    "sarsa": AgentEntry("rlkit.agents.sarsa:Sarsa", "on-policy control by temporal differences"),
-    "expected-sarsa": AgentEntry("rlkit.agents.sarsa:ExpectedSarsa", "Sarsa with the mean over next actions"),
-    "n-step-sarsa": AgentEntry("rlkit.agents.sarsa:NStepSarsa", "Sarsa with n-step returns"),
-    "sarsa-lambda": AgentEntry("rlkit.agents.sarsa:SarsaLambda", "Sarsa with eligibility traces"),
-    "tree-backup": AgentEntry("rlkit.agents.sarsa:TreeBackup", "n-step off-policy control without importance sampling"),
-    "q-sigma": AgentEntry("rlkit.agents.sarsa:QSigma", "between n-step Sarsa and the tree backup"),
-    "q-learning": AgentEntry("rlkit.agents.q_learning:QLearning", "off-policy control by temporal differences"),
-    "double-q-learning": AgentEntry("rlkit.agents.q_learning:DoubleQLearning", "Q-learning without maximisation bias"),
-    "watkins-q-lambda": AgentEntry("rlkit.agents.q_learning:WatkinsQLambda", "Q-learning with eligibility traces"),
-    "dyna-q": AgentEntry("rlkit.agents.dyna:DynaQ", "Q-learning with planning from a learned model"),
-    "dyna-q-plus": AgentEntry("rlkit.agents.dyna:DynaQPlus", "Dyna-Q for environments that change"),
-    "tabular-reinforce": AgentEntry(
+    "monte-carlo": Entry("rlkit.agents.monte_carlo:MonteCarlo", "Monte Carlo control, ε-greedy"),
+    "mc-off-policy": Entry("rlkit.agents.monte_carlo:MCOffPolicy", "Monte Carlo control by importance sampling"),
+    "td-0": Entry("rlkit.agents.td:TD0", "TD(0) prediction of a given policy"),
+    "n-step-td": Entry("rlkit.agents.td:NStepTD", "n-step TD prediction"),
+    "td-lambda": Entry("rlkit.agents.td:TDLambda", "TD(λ) prediction with eligibility traces"),
+    "sarsa": Entry("rlkit.agents.sarsa:Sarsa", "on-policy control by temporal differences"),
+    "expected-sarsa": Entry("rlkit.agents.sarsa:ExpectedSarsa", "Sarsa with the mean over next actions"),
+    "n-step-sarsa": Entry("rlkit.agents.sarsa:NStepSarsa", "Sarsa with n-step returns"),
+    "sarsa-lambda": Entry("rlkit.agents.sarsa:SarsaLambda", "Sarsa with eligibility traces"),
+    "tree-backup": Entry("rlkit.agents.sarsa:TreeBackup", "n-step off-policy control without importance sampling"),
+    "q-sigma": Entry("rlkit.agents.sarsa:QSigma", "between n-step Sarsa and the tree backup"),
+    "q-learning": Entry("rlkit.agents.q_learning:QLearning", "off-policy control by temporal differences"),
+    "double-q-learning": Entry("rlkit.agents.q_learning:DoubleQLearning", "Q-learning without maximisation bias"),
+    "watkins-q-lambda": Entry("rlkit.agents.q_learning:WatkinsQLambda", "Q-learning with eligibility traces"),
+    "dyna-q": Entry("rlkit.agents.dyna:DynaQ", "Q-learning with planning from a learned model"),
+    "dyna-q-plus": Entry("rlkit.agents.dyna:DynaQPlus", "Dyna-Q for environments that change"),
+    "tabular-reinforce": Entry(
         "rlkit.agents.tabular_reinforce:TabularReinforce", "policy gradient with a table of preferences"
     ),
-    "gradient-mc": AgentEntry(
+    "gradient-mc": Entry(
         "rlkit.agents.linear_prediction:GradientMC", "prediction with features, from returns of whole episodes"
     ),
-    "linear-td": AgentEntry("rlkit.agents.linear_prediction:LinearTD", "semi-gradient TD(0) prediction with features"),
-    "linear-n-step-td": AgentEntry(
-        "rlkit.agents.linear_prediction:LinearNStepTD", "n-step TD prediction with features"
-    ),
-    "linear-td-lambda": AgentEntry(
+    "linear-td": Entry("rlkit.agents.linear_prediction:LinearTD", "semi-gradient TD(0) prediction with features"),
+    "linear-n-step-td": Entry("rlkit.agents.linear_prediction:LinearNStepTD", "n-step TD prediction with features"),
+    "linear-td-lambda": Entry(
         "rlkit.agents.linear_prediction:LinearTDLambda", "TD(λ) prediction with features, also true online"
     ),
-    "lstd": AgentEntry("rlkit.agents.least_squares:LSTD", "TD(λ)'s fixed point by least squares"),
-    "tdc": AgentEntry("rlkit.agents.linear_prediction:LinearTDC", "TD with gradient correction, safe off-policy"),
-    "gtd2": AgentEntry("rlkit.agents.linear_prediction:LinearGTD2", "gradient TD, safe off-policy"),
-    "emphatic-td": AgentEntry("rlkit.agents.linear_prediction:EmphaticTD", "TD weighted by emphasis, safe off-policy"),
-    "linear-sarsa": AgentEntry("rlkit.agents.linear_control:LinearSarsa", "semi-gradient Sarsa with features"),
-    "linear-expected-sarsa": AgentEntry(
+    "lstd": Entry("rlkit.agents.least_squares:LSTD", "TD(λ)'s fixed point by least squares"),
+    "tdc": Entry("rlkit.agents.linear_prediction:LinearTDC", "TD with gradient correction, safe off-policy"),
+    "gtd2": Entry("rlkit.agents.linear_prediction:LinearGTD2", "gradient TD, safe off-policy"),
+    "emphatic-td": Entry("rlkit.agents.linear_prediction:EmphaticTD", "TD weighted by emphasis, safe off-policy"),
+    "linear-sarsa": Entry("rlkit.agents.linear_control:LinearSarsa", "semi-gradient Sarsa with features"),
+    "linear-expected-sarsa": Entry(
         "rlkit.agents.linear_control:LinearExpectedSarsa", "semi-gradient expected Sarsa with features"
     ),
-    "linear-n-step-sarsa": AgentEntry(
+    "linear-n-step-sarsa": Entry(
         "rlkit.agents.linear_control:LinearNStepSarsa", "semi-gradient n-step Sarsa with features"
     ),
-    "linear-sarsa-lambda": AgentEntry(
+    "linear-sarsa-lambda": Entry(
         "rlkit.agents.linear_control:LinearSarsaLambda", "Sarsa(λ) with features, also true online"
     ),
-    "linear-q-learning": AgentEntry("rlkit.agents.linear_control:LinearQLearning", "Q-learning with features"),
-    "differential-sarsa": AgentEntry(
+    "linear-q-learning": Entry("rlkit.agents.linear_control:LinearQLearning", "Q-learning with features"),
+    "differential-sarsa": Entry(
         "rlkit.agents.linear_control:DifferentialSarsa", "Sarsa with features for the average reward of an endless task"
     ),
-    "lspi": AgentEntry("rlkit.agents.least_squares:LSPI", "policy iteration by least squares, from samples"),
-    "network-mc": AgentEntry("rlkit.agents.small_network:NetworkMC", "Monte Carlo prediction with a small network"),
-    "network-sarsa": AgentEntry("rlkit.agents.small_network:NetworkSarsa", "semi-gradient Sarsa with a small network"),
-    "dqn": AgentEntry(
-        "rlkit.agents.dqn:DQN", "deep Q-network; double, dueling, prioritised, noisy, n-step by switches"
-    ),
-    "c51": AgentEntry("rlkit.agents.rainbow:C51", "DQN with a categorical distribution of returns"),
-    "qr-dqn": AgentEntry("rlkit.agents.rainbow:QRDQN", "DQN with quantiles of returns"),
-    "iqn": AgentEntry("rlkit.agents.rainbow:IQN", "DQN with implicit quantiles"),
-    "munchausen-dqn": AgentEntry("rlkit.agents.rainbow:MunchausenDQN", "DQN with the log-policy in its rewards"),
-    "rainbow": AgentEntry(
-        "rlkit.agents.rainbow:Rainbow", "DQN with double, dueling, prioritised, 3-step, noisy and C51"
-    ),
-    "ddpg": AgentEntry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
-    "ppo": AgentEntry("rlkit.agents.ppo:PPO", "proximal policy optimisation, discrete or continuous actions"),
-    "a2c": AgentEntry("rlkit.agents.a2c:A2C", "advantage actor-critic, discrete or continuous actions"),
-    "reinforce": AgentEntry("rlkit.agents.reinforce:REINFORCE", "policy gradient from whole episodes, with a baseline"),
-    "td3": AgentEntry("rlkit.agents.td3:TD3", "DDPG with twin critics, smoothed targets and delayed policy updates"),
-    "sac": AgentEntry("rlkit.agents.sac:SAC", "soft actor-critic, continuous actions, learned temperature"),
-    "tqc": AgentEntry("rlkit.agents.tqc:TQC", "SAC with critics of quantiles, the largest of which are dropped"),
-    "crossq": AgentEntry("rlkit.agents.crossq:CrossQ", "SAC with batch normalisation and without target networks"),
-    "drqv2": AgentEntry("rlkit.agents.drqv2:DrQv2", "DDPG from pixels with randomly shifted pictures"),
-    "decision-transformer": AgentEntry(
+    "lspi": Entry("rlkit.agents.least_squares:LSPI", "policy iteration by least squares, from samples"),
+    "network-mc": Entry("rlkit.agents.small_network:NetworkMC", "Monte Carlo prediction with a small network"),
+    "network-sarsa": Entry("rlkit.agents.small_network:NetworkSarsa", "semi-gradient Sarsa with a small network"),
+    "dqn": Entry("rlkit.agents.dqn:DQN", "deep Q-network; double, dueling, prioritised, noisy, n-step by switches"),
+    "c51": Entry("rlkit.agents.rainbow:C51", "DQN with a categorical distribution of returns"),
+    "qr-dqn": Entry("rlkit.agents.rainbow:QRDQN", "DQN with quantiles of returns"),
+    "iqn": Entry("rlkit.agents.rainbow:IQN", "DQN with implicit quantiles"),
+    "munchausen-dqn": Entry("rlkit.agents.rainbow:MunchausenDQN", "DQN with the log-policy in its rewards"),
+    "rainbow": Entry("rlkit.agents.rainbow:Rainbow", "DQN with double, dueling, prioritised, 3-step, noisy and C51"),
+    "ddpg": Entry("rlkit.agents.ddpg:DDPG", "deep deterministic policy gradient, continuous actions"),
+    "ppo": Entry("rlkit.agents.ppo:PPO", "proximal policy optimisation, discrete or continuous actions"),
+    "a2c": Entry("rlkit.agents.a2c:A2C", "advantage actor-critic, discrete or continuous actions"),
+    "reinforce": Entry("rlkit.agents.reinforce:REINFORCE", "policy gradient from whole episodes, with a baseline"),
+    "td3": Entry("rlkit.agents.td3:TD3", "DDPG with twin critics, smoothed targets and delayed policy updates"),
+    "sac": Entry("rlkit.agents.sac:SAC", "soft actor-critic, continuous actions, learned temperature"),
+    "tqc": Entry("rlkit.agents.tqc:TQC", "SAC with critics of quantiles, the largest of which are dropped"),
+    "crossq": Entry("rlkit.agents.crossq:CrossQ", "SAC with batch normalisation and without target networks"),
+    "drqv2": Entry("rlkit.agents.drqv2:DrQv2", "DDPG from pixels with randomly shifted pictures"),
+    "decision-transformer": Entry(
         "rlkit.agents.decision_transformer:DecisionTransformerAgent",
         "a sequence model that is asked for a return, from a dataset of episodes",
     ),
-    "sb3/a2c": AgentEntry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
-    "sb3/ddpg": AgentEntry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),
-    "sb3/dqn": AgentEntry("rlkit.agents.sb3:Sb3DQN", "stable-baselines3's DQN"),
-    "sb3/ppo": AgentEntry("rlkit.agents.sb3:Sb3PPO", "stable-baselines3's PPO"),
-    "sb3/sac": AgentEntry("rlkit.agents.sb3:Sb3SAC", "stable-baselines3's SAC"),
-    "sb3/td3": AgentEntry("rlkit.agents.sb3:Sb3TD3", "stable-baselines3's TD3"),
+    "sb3/a2c": Entry("rlkit.agents.sb3:Sb3A2C", "stable-baselines3's A2C"),
+    "sb3/ddpg": Entry("rlkit.agents.sb3:Sb3DDPG", "stable-baselines3's DDPG"),
+    "sb3/dqn": Entry("rlkit.agents.sb3:Sb3DQN", "stable-baselines3's DQN"),
+    "sb3/ppo": Entry("rlkit.agents.sb3:Sb3PPO", "stable-baselines3's PPO"),
+    "sb3/sac": Entry("rlkit.agents.sb3:Sb3SAC", "stable-baselines3's SAC"),
+    "sb3/td3": Entry("rlkit.agents.sb3:Sb3TD3", "stable-baselines3's TD3"),
 }
 
 
-@dataclass(frozen=True)
-class MethodEntry:
-    """One registered way to pretrain an encoder: where its objective is, and what it is in a line."""
-
-    target: str
-    summary: str
-
-
 _SSL = "rlkit.perception.ssl"
-METHODS: dict[str, MethodEntry] = {
-    "margin": MethodEntry(f"{_SSL}.margin:Margin", "pairs that belong together, and others a margin apart"),
-    "instdisc": MethodEntry(
+METHODS: dict[str, Entry] = {
+    "margin": Entry(f"{_SSL}.margin:Margin", "pairs that belong together, and others a margin apart"),
+    "instdisc": Entry(
         f"{_SSL}.instance_discrimination:InstanceDiscrimination", "every picture a class of its own, with a memory bank"
     ),
-    "cmc": MethodEntry(f"{_SSL}.cmc:CMC", "colours and brightness, or early and late frames, with memory banks"),
-    "moco-v1": MethodEntry(f"{_SSL}.moco:MoCo", "a view among a queue of keys of a slow encoder"),
-    "moco-v2": MethodEntry(f"{_SSL}.moco:MoCoV2", "moco-v1 with a deeper head, softer logits and a cosine schedule"),
-    "moco-v3": MethodEntry(f"{_SSL}.moco:MoCoV3", "two views among those of a batch, predicted for a slow encoder"),
-    "simclr": MethodEntry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
-    "cpc": MethodEntry(f"{_SSL}.cpc:CPC", "features of the next steps among those of a batch, from a memory"),
-    "dim": MethodEntry(f"{_SSL}.deep_infomax:DeepInfoMax", "features of a picture that its places tell, and a prior"),
-    "st-dim": MethodEntry(f"{_SSL}.st_dim:STDIM", "what a place shows one step later among what it shows in others"),
-    "atc": MethodEntry(f"{_SSL}.temporal_contrast:TemporalContrast", "what is seen some steps later in an episode"),
-    "curl": MethodEntry(f"{_SSL}.curl:CURL", "the other view of a picture, by a bilinear product"),
-    "spr": MethodEntry(f"{_SSL}.spr:SPR", "one's own features of the next steps, given the actions"),
-    "byol": MethodEntry(f"{_SSL}.byol:BYOL", "what a slowly moving teacher makes of the other view"),
-    "simsiam": MethodEntry(f"{_SSL}.simsiam:SimSiam", "what the same network makes of the other view, without teacher"),
-    "swav": MethodEntry(f"{_SSL}.swav:SwAV", "assignments of views to prototypes in equal shares"),
-    "dino": MethodEntry(f"{_SSL}.dino:DINO", "a teacher's centred and sharpened distribution of the other views"),
-    "mae": MethodEntry(f"{_SSL}.mae:MAE", "pixels of hidden patches, for vision transformers"),
-    "bert": MethodEntry(
-        f"{_SSL}.masked_sequence:MaskedSequence", "hidden pictures and actions of a clip from the others"
-    ),
+    "cmc": Entry(f"{_SSL}.cmc:CMC", "colours and brightness, or early and late frames, with memory banks"),
+    "moco-v1": Entry(f"{_SSL}.moco:MoCo", "a view among a queue of keys of a slow encoder"),
+    "moco-v2": Entry(f"{_SSL}.moco:MoCoV2", "moco-v1 with a deeper head, softer logits and a cosine schedule"),
+    "moco-v3": Entry(f"{_SSL}.moco:MoCoV3", "two views among those of a batch, predicted for a slow encoder"),
+    "simclr": Entry(f"{_SSL}.simclr:SimCLR", "two views of a picture among those of a batch"),
+    "cpc": Entry(f"{_SSL}.cpc:CPC", "features of the next steps among those of a batch, from a memory"),
+    "dim": Entry(f"{_SSL}.deep_infomax:DeepInfoMax", "features of a picture that its places tell, and a prior"),
+    "st-dim": Entry(f"{_SSL}.st_dim:STDIM", "what a place shows one step later among what it shows in others"),
+    "atc": Entry(f"{_SSL}.temporal_contrast:TemporalContrast", "what is seen some steps later in an episode"),
+    "curl": Entry(f"{_SSL}.curl:CURL", "the other view of a picture, by a bilinear product"),
+    "spr": Entry(f"{_SSL}.spr:SPR", "one's own features of the next steps, given the actions"),
+    "byol": Entry(f"{_SSL}.byol:BYOL", "what a slowly moving teacher makes of the other view"),
+    "simsiam": Entry(f"{_SSL}.simsiam:SimSiam", "what the same network makes of the other view, without teacher"),
+    "swav": Entry(f"{_SSL}.swav:SwAV", "assignments of views to prototypes in equal shares"),
+    "dino": Entry(f"{_SSL}.dino:DINO", "a teacher's centred and sharpened distribution of the other views"),
+    "mae": Entry(f"{_SSL}.mae:MAE", "pixels of hidden patches, for vision transformers"),
+    "bert": Entry(f"{_SSL}.masked_sequence:MaskedSequence", "hidden pictures and actions of a clip from the others"),
 }
 
 
@@ -183,31 +170,22 @@ def method_class(name: str) -> Method:
     """The objective behind a registered name. Raises UnknownNameError."""
     if name not in METHODS:
         raise UnknownNameError("method", name, METHODS)
-    module, _, attribute = METHODS[name].target.partition(":")
-    found: Method = getattr(importlib.import_module(module), attribute)
+    found: Method = METHODS[name].load()
     return found
 
 
-@dataclass(frozen=True)
-class DetectorEntry:
-    """One registered detector: where its class is, and what it is in a line."""
-
-    target: str
-    summary: str
-
-
 _DETECTION = "rlkit.perception.detection"
-DETECTORS: dict[str, DetectorEntry] = {
-    "gru": DetectorEntry(f"{_DETECTION}.recurrent:GRUDetector", "a gated recurrent unit, the baseline of all others"),
-    "lstm": DetectorEntry(f"{_DETECTION}.recurrent:LSTMDetector", "a long short-term memory, the same recipe"),
-    "trn": DetectorEntry(f"{_DETECTION}.trn:TRNDetector", "a recurrent network that is told what it expects"),
-    "idn": DetectorEntry(f"{_DETECTION}.idn:IDNDetector", "keeps of a window what has to do with its last frame"),
-    "oadtr": DetectorEntry(f"{_DETECTION}.oadtr:OadTR", "a transformer that reads the last frames anew for each frame"),
-    "oadtr-streaming": DetectorEntry(
+DETECTORS: dict[str, Entry] = {
+    "gru": Entry(f"{_DETECTION}.recurrent:GRUDetector", "a gated recurrent unit, the baseline of all others"),
+    "lstm": Entry(f"{_DETECTION}.recurrent:LSTMDetector", "a long short-term memory, the same recipe"),
+    "trn": Entry(f"{_DETECTION}.trn:TRNDetector", "a recurrent network that is told what it expects"),
+    "idn": Entry(f"{_DETECTION}.idn:IDNDetector", "keeps of a window what has to do with its last frame"),
+    "oadtr": Entry(f"{_DETECTION}.oadtr:OadTR", "a transformer that reads the last frames anew for each frame"),
+    "oadtr-streaming": Entry(
         f"{_DETECTION}.streaming_oadtr:StreamingOadTR", "a causal transformer that computes each frame once"
     ),
-    "lstr": DetectorEntry(f"{_DETECTION}.lstr:LSTR", "a long memory made into a few tokens, asked by the last frames"),
-    "testra": DetectorEntry(f"{_DETECTION}.testra:TeSTra", "queries that ask the whole past, older frames count less"),
+    "lstr": Entry(f"{_DETECTION}.lstr:LSTR", "a long memory made into a few tokens, asked by the last frames"),
+    "testra": Entry(f"{_DETECTION}.testra:TeSTra", "queries that ask the whole past, older frames count less"),
 }
 
 
@@ -215,8 +193,7 @@ def detector_class(name: str) -> DetectorClass:
     """The detector behind a registered name. Raises UnknownNameError."""
     if name not in DETECTORS:
         raise UnknownNameError("detector", name, DETECTORS)
-    module, _, attribute = DETECTORS[name].target.partition(":")
-    found: DetectorClass = getattr(importlib.import_module(module), attribute)
+    found: DetectorClass = DETECTORS[name].load()
     return found
 
 
@@ -249,8 +226,7 @@ def agent_class(name: str) -> type[Any]:
         UsageError: the file or module cannot be imported, has no such class, or the class is not an agent.
     """
     if name in AGENTS:
-        module, _, attribute = AGENTS[name].target.partition(":")
-        registered: type[Any] = getattr(importlib.import_module(module), attribute)
+        registered: type[Any] = AGENTS[name].load()
         return registered
     if ":" not in name:
         raise UnknownNameError("agent", name, AGENTS, "or give your own as path/to/file.py:ClassName")
