@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import Field
 
 from rlkit import registry
-from rlkit.config import ConfigTree, problems_of
+from rlkit.config import ConfigTree
 from rlkit.data.video_labels import FolderPolicy
-from rlkit.errors import ConfigError, UsageError
-from rlkit.fitting import FitOptions
+from rlkit.errors import UsageError
+from rlkit.fitting import FitOptions, Parsed, config_text, parsed_config
 from rlkit.perception.detection.detector import DetectorConfig
 from rlkit.runs import RunFolder
 
@@ -68,14 +67,9 @@ class DetectConfig:
     detector: DetectorConfig
     options: DetectOptions
 
-    def to_tree(self) -> dict[str, Any]:
-        """The tree that `config.yaml` holds."""
-        detector = {"name": self.detector_name, **self.detector.model_dump(mode="json")}
-        return {"detector": detector, **self.options.model_dump(mode="json")}
-
     def to_yaml(self) -> str:
         """`config.yaml` as text."""
-        return yaml.safe_dump(self.to_tree(), sort_keys=False, default_flow_style=False)
+        return config_text("detector", Parsed(self.detector_name, self.detector, self.options))
 
 
 def detect_config_of(tree: ConfigTree) -> DetectConfig:
@@ -85,15 +79,8 @@ def detect_config_of(tree: ConfigTree) -> DetectConfig:
         ConfigError: every mistake at once.
         UnknownNameError: there is no such detector.
     """
-    detector = dict(tree.data.get("detector", {}))
-    name = str(detector.pop("name", None))
-    config_class = registry.detector_class(name).Config
-    own = {key: value for key, value in tree.data.items() if key != "detector"}
-    options, problems = problems_of(DetectOptions, ConfigTree(own, tree.source, tree.lines))
-    config, of_detector = problems_of(config_class, ConfigTree(detector, tree.source, tree.lines), "detector.")
-    if options is None or config is None:
-        raise ConfigError([*problems, *of_detector])
-    return DetectConfig(name, config, options)
+    found = parsed_config(tree, "detector", lambda name: registry.detector_class(name).Config, DetectOptions)
+    return DetectConfig(found.name, found.config, found.options)
 
 
 def stored_detection(folder: RunFolder) -> DetectConfig:

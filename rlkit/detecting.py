@@ -21,7 +21,6 @@ from rlkit.detect_config import DetectConfig, DetectOptions, detect_config_of, s
 from rlkit.detection_report import DetectionReport
 from rlkit.errors import RlkitError, UsageError
 from rlkit.fitting import FitResult, FitRun
-from rlkit.loop import Session
 from rlkit.perception.detection.detector import DetectionTask
 from rlkit.perception.detection.learner import DetectorLearner
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
@@ -143,7 +142,7 @@ def _go_on(folder: RunFolder, updates: int | None) -> FitResult:
                 f"{folder.path / STREAMS} holds other streams than when the run began: put the old file back, or begin "
                 "a new run"
             )
-        return _run_of(config, folder, streams, meta).execute(checkpoint, _nothing)
+        return _run_of(config, folder, streams, meta).execute(checkpoint)
 
 
 def _tell_of_schedule(config: DetectConfig, horizon: int) -> None:
@@ -179,7 +178,3 @@ def moments(streams: StreamSet) -> tuple[Floats, Floats]:
     squares = np.sum([((stream.features - mean) ** 2).sum(0) for stream in streams.streams], 0)
     deviation = np.maximum(np.sqrt(squares / streams.frames), _SMALLEST_DEVIATION)
     return mean.astype(np.float32), deviation.astype(np.float32)
-
-
-def _nothing(session: Session) -> None:
-    """Nothing is to be done before the first step."""

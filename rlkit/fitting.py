@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+import yaml
 from gymnasium import spaces
 from pydantic import Field
 
 from rlkit import seeding
 from rlkit.assembly import limited_threads
 from rlkit.checkpoint import Checkpoint
-from rlkit.config import Options
-from rlkit.errors import CheckpointError
+from rlkit.config import ConfigTree, Options, problems_of
+from rlkit.errors import CheckpointError, ConfigError
 from rlkit.hooks import INTERRUPTS, Checkpoints, Log, ProgressLine, StopConditions, stop_on_signals
 from rlkit.loop import Hook, Session, fit
 from rlkit.nn.ranks import rank_and_ranks
@@ -58,6 +59,41 @@ class FitOptions(Options):
                 "checkpoint_every": self.checkpoint_every or max(self.updates // 10, 1),
             }
         )
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a tree says of a run: the name of what learns, its own config, and the run's options."""
+
+    name: str
+    config: Any
+    options: Any
+
+
+def parsed_config(
+    tree: ConfigTree, part: str, config_of: Callable[[str], type[Options]], options: type[FitOptions]
+) -> Parsed:
+    """What a tree says, where `part` names what learns, such as `method`.
+
+    Raises:
+        ConfigError: every mistake at once.
+        UnknownNameError: `config_of` knows no such name.
+    """
+    own = dict(tree.data.get(part, {}))
+    name = str(own.pop("name", None))
+    config_class = config_of(name)
+    others = {key: value for key, value in tree.data.items() if key != part}
+    found, problems = problems_of(options, ConfigTree(others, tree.source, tree.lines))
+    config, of_part = problems_of(config_class, ConfigTree(own, tree.source, tree.lines), f"{part}.")
+    if found is None or config is None:
+        raise ConfigError([*problems, *of_part])
+    return Parsed(name, config, found)
+
+
+def config_text(part: str, parsed: Parsed) -> str:
+    """`config.yaml` as text, from which `parsed_config` reads the same."""
+    tree = {part: {"name": parsed.name, **parsed.config.model_dump(mode="json")}}
+    return yaml.safe_dump(tree | parsed.options.model_dump(mode="json"), sort_keys=False, default_flow_style=False)
 
 
 @dataclass(frozen=True)
@@ -135,7 +171,9 @@ class FitRun:
             seeding.generator(options.seed, "session"), unit="update", advice=advice,
         )  # fmt: skip
 
-    def execute(self, checkpoint: Checkpoint | None, begin: Callable[[Session], None]) -> FitResult:
+    def execute(
+        self, checkpoint: Checkpoint | None, begin: Callable[[Session], None] = lambda session: None
+    ) -> FitResult:
         """Learn to the end or to the next interrupt; close everything whatever happens.
 
         Args:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import yaml
 from pydantic import Field
 
 from rlkit import registry
-from rlkit.config import ConfigTree, problems_of
-from rlkit.errors import ConfigError, UsageError
-from rlkit.fitting import FitOptions
+from rlkit.config import ConfigTree
+from rlkit.errors import UsageError
+from rlkit.fitting import FitOptions, Parsed, config_text, parsed_config
 from rlkit.perception.ssl.objective import MethodConfig
 from rlkit.runs import RunFolder
 
@@ -41,14 +39,9 @@ class PretrainConfig:
     method: MethodConfig
     options: PretrainOptions
 
-    def to_tree(self) -> dict[str, Any]:
-        """The tree that `config.yaml` holds."""
-        method = {"name": self.method_name, **self.method.model_dump(mode="json")}
-        return {"method": method, **self.options.model_dump(mode="json")}
-
     def to_yaml(self) -> str:
         """`config.yaml` as text."""
-        return yaml.safe_dump(self.to_tree(), sort_keys=False, default_flow_style=False)
+        return config_text("method", Parsed(self.method_name, self.method, self.options))
 
 
 def config_of(tree: ConfigTree) -> PretrainConfig:
@@ -58,15 +51,8 @@ def config_of(tree: ConfigTree) -> PretrainConfig:
         ConfigError: every mistake at once.
         UnknownNameError: there is no such method.
     """
-    method = dict(tree.data.get("method", {}))
-    name = str(method.pop("name", None))
-    config_class = registry.method_class(name).Config
-    own = {key: value for key, value in tree.data.items() if key != "method"}
-    options, problems = problems_of(PretrainOptions, ConfigTree(own, tree.source, tree.lines))
-    config, of_method = problems_of(config_class, ConfigTree(method, tree.source, tree.lines), "method.")
-    if options is None or config is None:
-        raise ConfigError([*problems, *of_method])
-    return PretrainConfig(name, config, options)
+    found = parsed_config(tree, "method", lambda name: registry.method_class(name).Config, PretrainOptions)
+    return PretrainConfig(found.name, found.config, found.options)
 
 
 def stored_pretraining(folder: RunFolder) -> PretrainConfig:

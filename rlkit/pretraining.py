@@ -99,7 +99,7 @@ def _was_restarted(config: PretrainConfig, run_dir: Path) -> bool:
     """Whether torchrun starts these processes again, after the same run had begun there."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or not (run_dir / "meta.json").exists():
         return False
-    return stored_pretraining(open_run(run_dir)).to_tree() == config.to_tree()
+    return stored_pretraining(open_run(run_dir)).to_yaml() == config.to_yaml()
 
 
 def _new_run(config: PretrainConfig, run_dir: str | Path | None) -> RunFolder:
