@@ -3,81 +3,52 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
-from pydantic import create_model
 
 from rlkit import registry
-from rlkit.cli.flags import gathered
-from rlkit.errors import UsageError
+from rlkit.cli.fit import ResumeOptions, is_resume, named, parsed_options, print_help, print_result
 
+PROG = "rlkit detect train"
 HELP = """usage: rlkit detect train DETECTOR (--stream NAME | --data PATH | --features PATH) [OPTIONS]
        rlkit detect train --resume RUN [--updates N]
 
 DETECTOR is how a stream is watched:
-{detectors}
+{names}
 
 rlkit detect train DETECTOR --help lists all options of a run and of that detector.
 """
 
 
-@dataclass(frozen=True)
-class ResumeOptions:
-    """Go on with a detector's run exactly where it stopped."""
-
-    resume: Path
-    """the run's folder"""
-    updates: int | None = None
-    """a larger number of updates extends the run"""
-
-
 def run(arguments: list[str]) -> int:
     """Train or resume, and print where the run is."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        return _help(asked=bool(arguments))
-    if any(argument.split("=")[0] == "--resume" for argument in arguments):
+        return print_help(HELP, registry.DETECTORS, arguments)
+    if is_resume(arguments):
         from rlkit.detecting import resume_detection
 
-        options = tyro.cli(ResumeOptions, args=arguments, prog="rlkit detect train")
+        options = tyro.cli(ResumeOptions, args=arguments, prog=PROG)
         return _report(resume_detection(options.resume, options.updates))
-    detector, *rest = arguments
-    if detector.startswith("-"):
-        raise UsageError(f"the detector comes first: rlkit detect train DETECTOR {shlex.join(arguments)}")
-    return _begin(detector, gathered(rest, ("--wrap", "--env-args")))
+    return _begin(*named(arguments, PROG, "detector"))
 
 
 def _begin(name: str, arguments: list[str]) -> int:
-    config_class: Any = registry.detector_class(name).Config
+    config_class = registry.detector_class(name).Config
     from rlkit.detect_config import DetectConfig, DetectOptions
     from rlkit.detecting import start_detection
 
-    model: Any = create_model(
-        "DetectOptions", __base__=DetectOptions, detector=(config_class, config_class()), run_dir=(Path | None, None)
+    options, config, run_dir = parsed_options(
+        arguments, f"{PROG} {name}", "detector", config_class, DetectOptions, registry.DETECTORS[name].summary
     )
-    parsed = tyro.cli(
-        model, args=arguments, prog=f"rlkit detect train {name}", description=registry.DETECTORS[name].summary
-    )
-    options = DetectOptions(**{field: getattr(parsed, field) for field in DetectOptions.model_fields})
-    return _report(start_detection(DetectConfig(name, parsed.detector, options), parsed.run_dir))
-
-
-def _help(asked: bool) -> int:
-    width = max(map(len, registry.DETECTORS)) + 2
-    detectors = "\n".join(f"  {name:<{width}}{entry.summary}" for name, entry in registry.DETECTORS.items())
-    print(HELP.format(detectors=detectors))
-    return 0 if asked else 2
+    return _report(start_detection(DetectConfig(name, config, options), run_dir))
 
 
 def _report(result: Any) -> int:
     """The last lines of a run: what came of it, and what to do next."""
+    print_result(result, ".3f")
     run_dir = shlex.quote(str(result.run_dir))
-    evaluated = {name.partition("/")[2].replace("_", " "): value for name, value in result.evaluated.items()}
-    facts = ", ".join(f"{name} {value:.3f}" for name, value in evaluated.items())
-    print(f"{result.status}: {result.updates:,} updates in {result.seconds:.1f} s{'; ' + facts if facts else ''}")
-    print(f"run: {result.run_dir}")
     if result.exit_code:
         print(f"go on with:  rlkit detect train --resume {run_dir}")
     else:
