@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlkit.envs.decision_costs import WAIT, Decision, DecisionCosts, checked_names
-from rlkit.envs.labelled_streams import LabelledStream, event_columns, first_event
+from rlkit.envs.event_streams import EventStream, event_columns, first_event
 from rlkit.envs.pictures import METADATA, Picture, chain_picture, checked_render_mode, rendered
 from rlkit.errors import UsageError
 from rlkit.types import Array
@@ -27,7 +27,7 @@ class WaitOrDeclare(gym.Env[Any, Any]):
     nothing comes after it, and costs `miss_cost` besides if there was an event. These are the actions and costs of
     `rlkit/ChangeDetection-v0`.
 
-    What comes after a stream's first event is never asked for; `rlkit.envs.labelled_streams` makes pieces with one
+    What comes after a stream's first event is never asked for; `rlkit.envs.event_streams` makes pieces with one
     event each, also from a dataset of episodes: `WaitOrDeclare(*event_streams(EpisodeDataset("folder")))`. Where frames
     are a detector's scores, its threshold is a policy. Policies that need the past see it through the wrapper
     `frame-stack`, or remember (`--agent.core`).
@@ -48,7 +48,7 @@ class WaitOrDeclare(gym.Env[Any, Any]):
     Raises:
         UsageError: there are no streams, or they do not fit each other or the classes, or an argument is out of range.
 
-    >>> stream = LabelledStream(np.array([[0.1], [0.9]]), np.array([[0], [1]]))
+    >>> stream = EventStream(np.array([[0.1], [0.9]]), np.array([[0], [1]]))
     >>> WaitOrDeclare([stream], ["hit"], delay_cost=0.5).action_space
     Discrete(2)
     """
@@ -57,7 +57,7 @@ class WaitOrDeclare(gym.Env[Any, Any]):
 
     def __init__(
         self,
-        streams: Sequence[LabelledStream],
+        streams: Sequence[EventStream],
         classes: Sequence[str],
         *,
         false_alarm_cost: float = 1.0,
@@ -134,7 +134,7 @@ class WaitOrDeclare(gym.Env[Any, Any]):
         return {"stream": np.int64(self.stream), **self._decision(action).told(self._going_on())}
 
 
-def _checked_streams(streams: Sequence[LabelledStream], classes: int) -> tuple[LabelledStream, ...]:
+def _checked_streams(streams: Sequence[EventStream], classes: int) -> tuple[EventStream, ...]:
     kept = tuple(streams)
     sizes = sorted({(stream.frames.shape[1], stream.labels.shape[1]) for stream in kept})
     if len(sizes) != 1 or sizes[0][1] != classes or sizes[0][0] < 1:
@@ -145,8 +145,8 @@ def _checked_streams(streams: Sequence[LabelledStream], classes: int) -> tuple[L
     return kept
 
 
-def _of_columns(stream: LabelledStream, columns: list[int]) -> LabelledStream:
+def _of_columns(stream: EventStream, columns: list[int]) -> EventStream:
     """The stream with these classes only; itself where they are all."""
     if len(columns) == stream.labels.shape[1]:
         return stream
-    return LabelledStream(stream.frames, stream.labels[:, columns])
+    return EventStream(stream.frames, stream.labels[:, columns])

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from rlkit.envs.change_detection import ChangeDetection
-from rlkit.envs.labelled_streams import LabelledStream
+from rlkit.envs.event_streams import EventStream
 from rlkit.envs.make import EnvFactory
 from rlkit.envs.restore import explain_restore
 from rlkit.envs.wait_or_declare import WaitOrDeclare
@@ -18,10 +18,10 @@ from rlkit.errors import UsageError
 WAIT = 0
 
 
-def streams() -> list[LabelledStream]:
+def streams() -> list[EventStream]:
     """Classes a and b: b begins at frame 2 and ends after 3; nothing; a and b at once at frame 0, a for one frame."""
     labels = ([[0, 0], [0, 0], [0, 1], [0, 1], [1, 0]], [[0, 0], [0, 0]], [[1, 1], [0, 1], [0, 0]])
-    return [LabelledStream(np.arange(len(each))[:, None] + 0.5, np.array(each)) for each in labels]
+    return [EventStream(np.arange(len(each))[:, None] + 0.5, np.array(each)) for each in labels]
 
 
 def built(**arguments: Any) -> WaitOrDeclare:
@@ -84,7 +84,7 @@ def test_a_step_tells_of_the_frame_that_it_shows() -> None:
 
 
 def test_the_background_has_no_action_and_is_not_told() -> None:
-    given = [LabelledStream(np.zeros((2, 1)), np.array([[1, 0], [0, 1]]))]
+    given = [EventStream(np.zeros((2, 1)), np.array([[1, 0], [0, 1]]))]
     env = WaitOrDeclare(given, ["background", "hit"])
     assert env.action_space.n == 2
     _, info = env.reset(seed=0)
@@ -110,7 +110,7 @@ def test_recorded_change_detection_costs_what_the_live_one_costs() -> None:
             obs, _, _, _, info = live.step(WAIT)
             frames.append(obs)
             labels.append([info["events/change"]])
-        recorded.append(LabelledStream(np.stack(frames), np.array(labels)))
+        recorded.append(EventStream(np.stack(frames), np.array(labels)))
     env = WaitOrDeclare(recorded, ["change"], delay_cost=0.1)
     for seed in range(30):
         pair = []
@@ -140,7 +140,7 @@ def test_the_picture_marks_events_and_the_frame_in_sight() -> None:
         ({"classes": ["a", "a"]}, "a name of its own"),
         ({"classes": ["background", "background"]}, "a name of its own"),
         ({"miss_cost": -1.0}, "miss_cost is -1.0"),
-        ({"streams": [*streams(), LabelledStream(np.zeros((1, 2)), np.zeros((1, 2)))]}, "one D"),
+        ({"streams": [*streams(), EventStream(np.zeros((1, 2)), np.zeros((1, 2)))]}, "one D"),
     ],
 )
 def test_wrong_arguments_are_told(change: dict[str, Any], told: str) -> None:
@@ -152,7 +152,7 @@ def test_wrong_arguments_are_told(change: dict[str, Any], told: str) -> None:
 
 def test_only_the_background_is_too_little() -> None:
     with pytest.raises(UsageError, match="there must be at least one"):
-        WaitOrDeclare([LabelledStream(np.zeros((1, 1)), np.ones((1, 1)))], ["background"])
+        WaitOrDeclare([EventStream(np.zeros((1, 1)), np.ones((1, 1)))], ["background"])
 
 
 def test_a_stream_that_does_not_exist_is_told() -> None:

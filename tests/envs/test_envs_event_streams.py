@@ -11,17 +11,17 @@ import pytest
 from gymnasium import spaces
 
 from rlkit.data.datasets import DatasetWriter, Episode, EpisodeDataset
-from rlkit.envs.labelled_streams import LabelledStream, cut_after_events, event_streams, first_event
+from rlkit.envs.event_streams import EventStream, cut_after_events, event_streams, first_event
 from rlkit.errors import NonFiniteError, UsageError
 
 
-def stream_of(*columns: str) -> LabelledStream:
+def stream_of(*columns: str) -> EventStream:
     """Labels of each class as text of 0 and 1; frame t is the number t."""
     labels = np.array([[int(label) for label in column] for column in columns]).T
-    return LabelledStream(np.arange(len(labels))[:, None], labels)
+    return EventStream(np.arange(len(labels))[:, None], labels)
 
 
-def pieces_of(stream: LabelledStream, *classes: str) -> list[tuple[list[int], list[list[int]]]]:
+def pieces_of(stream: EventStream, *classes: str) -> list[tuple[list[int], list[list[int]]]]:
     """Frames and labels of each piece."""
     found = cut_after_events([stream], classes)
     return [(piece.frames[:, 0].astype(int).tolist(), piece.labels.T.tolist()) for piece in found]
@@ -86,7 +86,7 @@ def test_only_classes_that_all_episodes_tell_are_taken() -> None:
 
 def test_streams_cannot_be_changed() -> None:
     frames = np.zeros((2, 1), np.float32)
-    stream = LabelledStream(frames, np.zeros((2, 1)))
+    stream = EventStream(frames, np.zeros((2, 1)))
     frames[0] = 7.0
     assert stream.frames[0] == 0.0
     with pytest.raises(ValueError, match="read-only"):
@@ -105,13 +105,13 @@ def test_streams_cannot_be_changed() -> None:
 )
 def test_what_is_no_stream_is_told(frames: Any, labels: Any, told: str) -> None:
     with pytest.raises(UsageError) as raised:
-        LabelledStream(frames, labels)
+        EventStream(frames, labels)
     assert told in str(raised.value)
 
 
 def test_a_frame_that_is_not_finite_is_named() -> None:
     with pytest.raises(NonFiniteError, match="frame 1 "):
-        LabelledStream(np.array([[0.0], [math.inf]]), np.zeros((2, 1)))
+        EventStream(np.array([[0.0], [math.inf]]), np.zeros((2, 1)))
 
 
 def test_episodes_without_events_are_told() -> None:

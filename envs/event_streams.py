@@ -1,4 +1,4 @@
-"""Recorded streams with labels: frames of numbers, and for each frame which classes are going on."""
+"""Streams along which events are to be declared: frames of numbers, and which classes are going on in each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlkit.types import Array
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledStream:
+class EventStream:
     """Frames float32 [L, D], such as a detector's scores, and labels uint8 [L, K], multi-hot. Both become read-only.
 
     Raises:
@@ -60,7 +60,7 @@ class RecordedEpisode(Protocol):
 
 def event_streams(
     episodes: Iterable[RecordedEpisode], classes: Sequence[str] | None = None
-) -> tuple[list[LabelledStream], tuple[str, ...]]:
+) -> tuple[list[EventStream], tuple[str, ...]]:
     """Streams of episodes cut after every event, and the names of their classes, by default all that the infos tell.
 
     Frame t of an episode is observation t + 1, with the events that step t told; its first observation is no frame.
@@ -73,10 +73,11 @@ def event_streams(
     return cut_after_events([_stream_of(number, each, names) for number, each in enumerate(kept)], names), names
 
 
-def cut_after_events(streams: Iterable[LabelledStream], classes: Sequence[str]) -> list[LabelledStream]:
+def cut_after_events(streams: Iterable[EventStream], classes: Sequence[str]) -> list[EventStream]:
     """Pieces with one event each: a piece ends with the last frame of its first event, and the next begins after it.
 
-    An event is all that begins in one frame, and ends where none of it goes on. What follows the last event is a piece
+    An event is all that begins in one frame, and ends where none of it goes on. A class that begins meanwhile and goes
+    on after it is the next piece's event, from that piece's first frame on. What follows the last event is a piece
     without one. No frame is lost. A column that is called `background` in `classes` [K] is no event.
     """
     pieces, columns = [], event_columns(classes)
@@ -84,7 +85,7 @@ def cut_after_events(streams: Iterable[LabelledStream], classes: Sequence[str]) 
         begin = 0
         while begin < len(stream):
             end = begin + _first_event_end(stream.labels[begin:, columns])
-            pieces.append(LabelledStream(stream.frames[begin:end], stream.labels[begin:end]))
+            pieces.append(EventStream(stream.frames[begin:end], stream.labels[begin:end]))
             begin = end
     return pieces
 
@@ -111,14 +112,14 @@ def _names_told(episodes: Sequence[RecordedEpisode]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _stream_of(number: int, episode: RecordedEpisode, classes: Sequence[str]) -> LabelledStream:
+def _stream_of(number: int, episode: RecordedEpisode, classes: Sequence[str]) -> EventStream:
     missing = [EVENTS + name for name in classes if EVENTS + name not in episode.infos]
     if missing:
         raise UsageError(f"episode {number} does not tell {', '.join(missing)}; it tells {', '.join(episode.infos)}")
     if not isinstance(episode.observations, np.ndarray):
         raise UsageError(f"episode {number} has nested observations; frames are vectors (--wrap flatten-observation)")
     labels = np.stack([episode.infos[EVENTS + name] for name in classes], axis=1)
-    return LabelledStream(episode.observations[1:], labels)
+    return EventStream(episode.observations[1:], labels)
 
 
 def _first_event_end(labels: npt.NDArray[np.uint8]) -> int:
