@@ -163,10 +163,8 @@ class WindowSampler:
                 "a smaller batch size"
             )
         self._length, self._horizon, self._batch_size, self._seed = length, horizon, batch_size, seed
-        sizes = [len(stream) for stream in streams.streams]
-        self._features = np.concatenate([stream.features for stream in streams.streams])
-        self._labels = np.concatenate([stream.labels for stream in streams.streams])
-        self._stream = np.repeat(np.arange(len(sizes)), sizes)
+        self._streams = streams
+        self._ends = np.cumsum([len(stream) for stream in streams.streams])
         self.batches_an_epoch = streams.frames // batch_size
         self._number = 0  # batches drawn so far
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.arange(streams.frames))
@@ -177,7 +175,7 @@ class WindowSampler:
     def __next__(self) -> Windows:
         epoch, place = divmod(self._number, self.batches_an_epoch)
         if self._order[0] != epoch:
-            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._stream))
+            order = np.random.default_rng([self._seed, epoch]).permutation(self._streams.frames)
             self._order = (epoch, order)
         self._number += 1
         first = place * self._batch_size
@@ -185,12 +183,20 @@ class WindowSampler:
 
     def ending_at(self, last: Array) -> Windows:
         """The windows [B] whose last frames are these, counted over all streams end to end."""
-        place = last[:, None] + np.arange(1 - self._length, 1 + self._horizon)
-        inside = place.clip(0, len(self._stream) - 1)
-        is_there = (place == inside) & (self._stream[inside] == self._stream[last][:, None])
-        seen = inside[:, : self._length]
-        features = self._features[seen] * is_there[:, : self._length, None]
-        return Windows(features, self._labels[inside] * is_there[:, :, None], is_there)
+        length, count = self._length, len(last)
+        features = np.zeros((count, length, self._streams.feature_size), np.float32)
+        labels = np.zeros((count, length + self._horizon, len(self._streams.classes)), np.uint8)
+        is_there = np.zeros(labels.shape[:2], np.bool_)
+        which = np.searchsorted(self._ends, last, side="right")
+        for row, (number, place) in enumerate(zip(which, last, strict=True)):
+            stream = self._streams.streams[number]
+            now = int(place - self._ends[number]) + len(stream)  # the window's last frame, counted in its stream
+            first, past = max(now + 1 - length, 0), min(now + 1 + self._horizon, len(stream))
+            begin = first - (now + 1 - length)
+            features[row, begin:] = stream.features[first : now + 1]
+            labels[row, begin : begin + past - first] = stream.labels[first:past]
+            is_there[row, begin : begin + past - first] = True
+        return Windows(features, labels, is_there)
 
     def state(self) -> State:
         """Batches drawn so far."""
