@@ -45,6 +45,7 @@ class DetectionReport:
     def __init__(self, every: int, detector: Detector, streams: StreamSet, folder: Path) -> None:
         self.every, self._detector, self._streams, self._folder = every, detector, streams, folder
         self.last: Metrics = {}
+        self._scored: tuple[int, list[StreamScores]] = (-1, [])
 
     def start(self, session: Session) -> None:
         """Say what cannot be judged."""
@@ -57,13 +58,13 @@ class DetectionReport:
     def after_step(self, session: Session) -> None:
         """Evaluate if due."""
         if session.crossed(self.every):
-            session.evaluated = self._judge(stream_scores(self._detector, self._streams.streams))
+            session.evaluated = self._judge(self._scores_at(session.step))
 
     def stop(self, session: Session) -> None:
         """Leave curves and a timeline to TensorBoard, where anything was judged."""
         if not self.every or not self.last:
             return
-        scores = stream_scores(self._detector, self._streams.streams)
+        scores = self._scores_at(session.step)
         self._judge(scores)  # what the run ends with, also between two evaluations
         try:
             curves = precision_recall_curves(self._streams, scores)
@@ -71,6 +72,12 @@ class DetectionReport:
             self._write_timeline(session.step, scores)
         except OSError as error:
             _LOG.warning("cannot write the curves (%s)", error.strerror)
+
+    def _scores_at(self, step: int) -> list[StreamScores]:
+        """Of the detector as it is at this step; the last ones are kept, as a run's end is often an evaluation too."""
+        if self._scored[0] != step:
+            self._scored = step, stream_scores(self._detector, self._streams.streams)
+        return self._scored[1]
 
     def _judge(self, scores: Sequence[StreamScores]) -> dict[str, float]:
         found = {f"eval/{name}": value for name, value in detection_quality(self._streams, scores).items()}
