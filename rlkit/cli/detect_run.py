@@ -12,6 +12,7 @@ import tyro
 from pydantic import create_model
 
 from rlkit.cli.flags import gathered
+from rlkit.cli.pipes import discard_output
 from rlkit.errors import UsageError
 
 SHOWN_FRAMES = 2_000
@@ -28,10 +29,15 @@ def run(arguments: list[str]) -> int:
     opened: Any = nullcontext(sys.stdout) if options.output is None else _opened(options.output)
     with opened as file:
         for watched in watched_streams(options.run, source):
-            lines = watched.frame_records() if options.lines == "frames" else watched.event_records(options.threshold)
-            for line in lines:
-                print(json.dumps(line), file=file)
             found.append(watched)
+            lines = watched.frame_records() if options.lines == "frames" else watched.event_records(options.threshold)
+            try:
+                file.writelines(f"{json.dumps(line)}\n" for line in lines)
+                file.flush()
+            except BrokenPipeError:
+                if options.predictions is None and options.plot is None:
+                    raise
+                discard_output()  # files are still wanted
     if options.predictions is not None:
         _keep_predictions(found, options.predictions)
     if options.plot is not None:
@@ -66,14 +72,12 @@ def _opened(path: Path) -> Any:
 
 
 def _keep_predictions(found: list[Any], path: Path) -> None:
-    import numpy as np
+    from rlkit.data.frame_files import write_frame_arrays
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {watched.name: watched.now for watched in found}
-    np.savez(path, classes=np.array(found[0].classes), **arrays)
+    write_frame_arrays(path, {watched.name: watched.now for watched in found}, found[0].classes)
     if all(watched.truth is not None for watched in found):
         truth = path.with_name(f"{path.stem}-truth.npz")
-        np.savez(truth, classes=np.array(found[0].classes), **{watched.name: watched.truth for watched in found})
+        write_frame_arrays(truth, {watched.name: watched.truth for watched in found}, found[0].classes)
 
 
 def _plot(watched: Any, path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from rlkit.cli.pipes import discard_output
 from rlkit.errors import EnvironmentFault, RlkitError, UnknownNameError
 
 COMMANDS = {
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rlkit: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `rlkit list agents | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
 
 

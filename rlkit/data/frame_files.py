@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,23 @@ def read_frame_arrays(path: Path) -> FrameArrays:
     if not found.videos:
         raise DatasetError(f"{path} holds no videos: it needs a key (.npz) or a .npy file for each")
     return found
+
+
+def write_frame_arrays(path: Path, videos: Mapping[str, Array], classes: Sequence[str]) -> None:
+    """An .npz that `read_frame_arrays` reads, all of it or nothing; its folder is made.
+
+    Raises:
+        DatasetError: a video is called `classes`.
+    """
+    if CLASSES in videos:
+        raise DatasetError(f"a video is called {CLASSES!r}, where an .npz keeps the names of classes: rename it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with zipfile.ZipFile(partial, "w") as archive:  # numpy.savez takes no array that is called `file`
+        for name, array in {CLASSES: np.array(classes), **videos}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+    partial.replace(path)
 
 
 def mapped_array(path: Path) -> Array:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlkit.data.frame_files import read_class_names, read_frame_arrays
+from rlkit.data.frame_files import read_class_names, read_frame_arrays, write_frame_arrays
 from rlkit.errors import DatasetError, UsageError
 
 FRAMES = {"b": np.arange(6.0).reshape(3, 2), "a": np.zeros((2, 2), np.uint8)}
@@ -23,6 +23,19 @@ def test_an_archive_and_a_folder_give_the_same_videos(tmp_path: Path) -> None:
     for found in (archive, read_frame_arrays(tmp_path / "root"), read_frame_arrays(tmp_path / "root/target_perframe")):
         assert list(found.videos) == ["a", "b"]
         assert all((found.videos[name] == array).all() for name, array in FRAMES.items())
+
+
+def test_any_video_name_but_classes_is_written(tmp_path: Path) -> None:
+    videos = {"allow_pickle": np.eye(2), "file": np.ones((1, 2))}
+    write_frame_arrays(tmp_path / "new" / "told.npz", videos, ("a", "b"))
+    found = read_frame_arrays(tmp_path / "new" / "told.npz")
+    assert found.classes == ("a", "b")
+    assert {name: array.tolist() for name, array in found.videos.items()} == {
+        name: array.tolist() for name, array in videos.items()
+    }
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["told.npz"]
+    with pytest.raises(DatasetError, match="a video is called 'classes'"):
+        write_frame_arrays(tmp_path / "told.npz", {"classes": np.eye(2)}, ("a", "b"))
 
 
 def test_what_holds_no_videos_is_named(tmp_path: Path) -> None:
