@@ -69,7 +69,7 @@ def start_detection(config: DetectConfig, run_dir: str | Path | None = None) -> 
         try:
             _prepare(config, folder)
         except RlkitError:  # nothing to go on from
-            (folder.path / "config.yaml").unlink()
+            folder.give_up()
             raise
     return _go_on(folder, None)
 

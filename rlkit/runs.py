@@ -68,6 +68,15 @@ class RunFolder:
         """Write `config.yaml`."""
         _write(self.path / "config.yaml", config.to_yaml())
 
+    def give_up(self) -> None:
+        """Take back a run that could not begin, with the folders that it alone has made below `runs`."""
+        for name in ("config.yaml", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.path, *self.path.parents):
+            if any(folder.iterdir()) or (folder != self.path and Path("runs") not in folder.parents):
+                return
+            folder.rmdir()
+
     @property
     def has_meta(self) -> bool:
         """Whether `meta.json` is there: the run has begun."""

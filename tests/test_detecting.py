@@ -22,6 +22,7 @@ import rlkit
 from rlkit.checkpoint import load_checkpoint
 from rlkit.cli.main import main
 from rlkit.data.datasets import DatasetWriter, Episode, EpisodeDataset
+from rlkit.data.frame_files import read_frame_arrays
 from rlkit.data.stream_files import read_streams
 from rlkit.data.streams import LabelledStream, StreamSet
 from rlkit.detected import StreamDetector, Told, detect_events
@@ -250,7 +251,16 @@ def test_an_extension_without_a_step_size_is_told(
 def test_wrong_usage_is_explained(tmp_path: Path, options: dict[str, Any], told: str) -> None:
     with pytest.raises((UsageError, UnknownNameError), match=told):
         rlkit.train_detector("gru", run_dir=tmp_path / "run", updates=1, **options)
-    assert not (tmp_path / "run" / "config.yaml").exists(), "the folder can be used again"
+    assert not (tmp_path / "run").exists(), "the folder can be used again"
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "freeway-hits" / "mine").mkdir(parents=True)
+    for stream in ("freeway-hits", "freeway-hitz"):
+        with pytest.raises(UnknownNameError):
+            rlkit.train_detector("gru", stream=stream)
+    assert sorted(map(str, Path("runs").rglob("*"))) == ["runs/freeway-hits", "runs/freeway-hits/mine"]
 
 
 def test_unknown_detectors_and_options_are_named(tmp_path: Path) -> None:
@@ -339,6 +349,30 @@ def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pyt
     assert main(["detect", "score", str(predictions), str(truth), "--protocol", "miniroad"]) == 0
     assert main(["detect", "train", "--help"]) == 0
     assert "gru" in capsys.readouterr().out
+
+
+def test_files_are_written_also_where_nobody_reads_the_lines(run: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told.npz"
+    command = [
+        sys.executable,
+        "-m",
+        "rlkit",
+        "detect",
+        "run",
+        str(run),
+        "--lines",
+        "frames",
+        "--predictions",
+        str(told),
+    ]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writing)
+    assert ended.returncode == 0, ended.stderr
+    assert [len(scores) for scores in read_frame_arrays(told).videos.values()] == [30]
+    assert "30 frames" in ended.stderr
+    assert "Broken" not in ended.stderr
 
 
 @pytest.mark.slow
