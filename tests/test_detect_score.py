@@ -95,6 +95,19 @@ def test_starts_and_delays_are_in_the_record(files: Path, capsys: pytest.Capture
     assert found["delay"]["jump"] >= 0
 
 
+def test_early_detection_is_told_and_drawn(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = (files / "pred.npz", files / "gt.npz", "--protocol", "miniroad", "--early-at", "0.1")
+    found = told(capsys, *given, "--plot", files / "new" / "amoc.png")["early"]
+    assert 0 < found["time_to_detect"]["jump"] == found["mean_time_to_detect"] <= 1
+    assert list(found["accuracy"]) == [f"{tenth / 10:g}" for tenth in range(1, 11)]
+    assert (files / "new" / "amoc.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["detect", "score", *map(str, given)]) == 0
+    text = capsys.readouterr().out
+    assert "where 10% are told too soon" in text
+    assert f"{found['mean_time_to_detect']:.4f}" in text.splitlines()[1]
+    assert "after each tenth of an action: –" in text, "one class is no choice"
+
+
 def test_labels_may_be_class_numbers(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(files / "gt.npz") as truth:
         np.savez(files / "numbers.npz", v1=truth["v1"].argmax(1), v2=truth["v2"].argmax(1), classes=np.array(NAMES))
@@ -127,6 +140,8 @@ def test_wrong_files_and_flags_are_named(files: Path, capsys: pytest.CaptureFixt
     given = (files / "pred.npz", files / "gt.npz", "--protocol", "lstr")
     assert "neither an .npz" in refused(capsys, 2, files / "no.npz", *given[1:])
     assert "--delay-at is 3" in refused(capsys, 2, *given, "--delay-at", "3")
+    assert "--early-at is -1" in refused(capsys, 2, *given, "--early-at", "-1")
+    assert "add --early-at" in refused(capsys, 2, *given, "--plot", files / "a.png")
     assert "--fps is 0" in refused(capsys, 2, *given, "--fps", "0")
     (files / "names.txt").write_text("background\njump\n")
     assert "needed is [frames, 2]" in refused(capsys, 1, *given, "--classes", files / "names.txt")

@@ -13,6 +13,7 @@ import tyro
 
 from rlkit.data.frame_files import FrameArrays, read_class_names, read_frame_arrays
 from rlkit.errors import DatasetError, UsageError
+from rlkit.perception.detection.earliness import EarlyScores, score_early
 from rlkit.perception.detection.protocols import (
     PROTOCOLS,
     ClassList,
@@ -51,6 +52,11 @@ class DetectScoreOptions:
     """frames a second, for starts"""
     delay_at: float | None = None
     """tell the mean delay in frames at this share of false frames, such as 0.01"""
+    early_at: float | None = None
+    """tell how much of an action is over when it is first told, where this share of actions is told before they begin,
+    such as 0.1, and how many are told rightly after each tenth"""
+    plot: Path | None = None
+    """picture of time to detect against false positives, for --early-at"""
     json: bool = False
     """print one JSON object"""
 
@@ -66,7 +72,7 @@ def run(arguments: list[str]) -> int:
     protocol = PROTOCOLS[options.protocol]
     found = score(predictions, labels, protocol, classes, are_logits=options.logits)
     record = found.record() | {"videos": len(labels), "videos_in_one_file_only": unscored}
-    starts = delays = None
+    starts = delays = early = None
     if options.starts:
         starts = score_starts(
             predictions, labels, protocol, classes, frames_per_second=options.fps, rule=options.start_rule,
@@ -77,7 +83,14 @@ def run(arguments: list[str]) -> int:
         frames = scored_frames(predictions, labels, protocol, classes, are_logits=options.logits)
         delays = score_delays(frames, classes, options.delay_at)
         record["delay"] = {name: number(value) for name, value in delays.items()}
-    print(json.dumps(record, indent=1) if options.json else _text(found, record, starts, delays))
+    if options.early_at is not None:
+        early = score_early(
+            predictions, labels, protocol, classes, false_positive_rate=options.early_at, are_logits=options.logits
+        )
+        record["early"] = early.record()
+        if options.plot is not None:
+            _plot(early, options.plot)
+    print(json.dumps(record, indent=1) if options.json else _text(found, record, starts, delays, early))
     return 0
 
 
@@ -86,6 +99,10 @@ def _check(options: DetectScoreOptions) -> None:
         raise UsageError(f"--fps is {options.fps:g}: a positive number of frames a second is needed")
     if options.delay_at is not None and not 0 <= options.delay_at <= 1:
         raise UsageError(f"--delay-at is {options.delay_at:g}: a share of false frames from 0 to 1 is needed")
+    if options.early_at is not None and not 0 <= options.early_at <= 1:
+        raise UsageError(f"--early-at is {options.early_at:g}: a share of actions from 0 to 1 is needed")
+    if options.plot is not None and options.early_at is None:
+        raise UsageError("--plot is of early detection: add --early-at, such as --early-at 0.1")
 
 
 def _classes(options: DetectScoreOptions, given: FrameArrays, true: FrameArrays) -> ClassList:
@@ -127,10 +144,12 @@ def _common(
 
 
 def _text(
-    found: DetectionScores, record: Mapping[str, Any], starts: StartScores | None, delays: Mapping[str, float] | None
-) -> str:
+    found: DetectionScores, record: Mapping[str, Any], starts: StartScores | None,
+    delays: Mapping[str, float] | None, early: EarlyScores | None,
+) -> str:  # fmt: skip
     width = max(4, *map(len, found.average_precision)) + 2
     columns = {"AP": found.average_precision, "cAP": found.calibrated} | ({"delay": delays} if delays else {})
+    columns |= {"time": early.times()} if early else {}
     lines = [" " * width + "".join(f"{name:>9}" for name in columns)]
     for name in found.average_precision:
         lines.append(f"{name:<{width}}" + "".join(_cell(column[name]) for column in columns.values()))
@@ -149,7 +168,28 @@ def _text(
             f"starts by {starts.rule}: {starts.starts:,} true, {starts.claims:,} claimed; mean p-AP at seconds"
         )
         lines.append("  " + "  ".join(f"{offset:g}: {value:.3f}" for offset, value in starts.means().items()))
+    if early is not None:
+        lines.append(
+            f"time: part of an action that is over when it is told, where {early.false_positive_rate:.0%} are told too "
+            f"soon; mean {early.mean_time():.3f} of {early.actions:,} actions"
+        )
+        told = "–" if np.isnan(early.accuracy[0]) else " ".join(f"{share:.3f}" for share in early.accuracy)
+        lines.append(f"told rightly after each tenth of an action: {told}")
     return "\n".join(lines)
+
+
+def _plot(early: EarlyScores, path: Path) -> None:
+    from rlkit.cli.pictures import new_figure, png_of, save
+
+    figure = new_figure(6, 4)
+    axes = figure.subplots()
+    for name, curve in early.curves.items():
+        if not np.isnan(curve.time_to_detect).all():
+            axes.plot(curve.false_positive_rate, curve.time_to_detect, drawstyle="steps-post", label=name)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="actions told before they begin", ylabel="part over when told")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    save(png_of(figure), path)
 
 
 def _cell(value: float) -> str:

@@ -88,6 +88,12 @@ def amoc_curve(scores: Sequence[Array], events: Array, thresholds: Array | None 
     return AmocCurve(levels, *(_share(each, len(flat)) for each in (early, time, missed)))
 
 
+def time_to_detect_at(curve: AmocCurve, false_positive_rate: float) -> float:
+    """The least mean time of `curve` at that false-positive rate or below; NaN where no threshold reaches it."""
+    allowed = curve.false_positive_rate <= false_positive_rate
+    return float(curve.time_to_detect[allowed].min()) if allowed.any() else np.nan
+
+
 def _levels(scores: Array) -> Array:
     """Distinct scores, falling; at most `MOST_THRESHOLDS`, evenly in rank, the largest and the least among them."""
     distinct = np.unique(scores)[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlkit.ops.detection_delay import MOST_THRESHOLDS, amoc_curve, delay_at, delay_curve
+from rlkit.ops.detection_delay import MOST_THRESHOLDS, amoc_curve, delay_at, delay_curve, time_to_detect_at
 from rlkit.types import Array
 
 #         a false alarm   an event of 4         an alarm that goes on, one that begins
@@ -103,6 +103,7 @@ def test_amoc_counts_early_alarms_and_normalises_the_others_by_the_event() -> No
     # 0.9: at once, 1/4, and never up to the event's end, 1; 0.5: 0 and 3/4; 0.05: both too early
     assert curve.time_to_detect.tolist() == [(1 / 4 + 1) / 2, (0 + 3 / 4) / 2, 0.0]
     assert curve.missed.tolist() == [0.5, 0.0, 0.0]
+    assert [time_to_detect_at(curve, rate) for rate in (0.0, 0.49, 0.5, 1.0)] == [0.625, 0.625, 0.375, 0.0]
 
 
 def test_an_alarm_at_the_last_frame_of_an_event_is_late_but_not_missed() -> None:

@@ -108,7 +108,10 @@ def score_starts(
 
 
 def score_delays(frames: ScoredFrames, classes: ClassList, false_alarm_rate: float) -> dict[str, float]:
-    """Mean delay in frames by class at a share of false frames; NaN where the class never occurs."""
+    """Mean delay in frames by class at a share of false frames; NaN where the class never occurs.
+
+    Frames that the protocol leaves out are no delay, and what goes on behind them is the same event.
+    """
     found = {}
     for k in classes.actions:
         curve = delay_curve(frames.truth[:, k], frames.scores[:, k], frames.first_frames)
