@@ -142,8 +142,44 @@ def sb3_sac(task: LearningTask, env: Any, seed: int) -> Any:
     )  # fmt: skip
 
 
+def sb3_tqc(task: LearningTask, env: Any, seed: int) -> Any:
+    """sb3-contrib's TQC, one update a step."""
+    from sb3_contrib import TQC
+
+    config = options_of(task)
+    networks = {"net_arch": list(config.hidden), "n_critics": config.critics, "n_quantiles": config.quantiles}
+    learned = f"auto_{config.initial_temperature}"
+    return TQC(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=networks, train_freq=1, gradient_steps=1,
+        action_noise=action_noise(config, env), top_quantiles_to_drop_per_net=config.dropped_quantiles,
+        ent_coef=learned if config.temperature is None else config.temperature,
+        **same(config, *OFF_POLICY, "tau", "learning_rate"),
+    )  # fmt: skip
+
+
+def sb3_crossq(task: LearningTask, env: Any, seed: int) -> Any:
+    """sb3-contrib's CrossQ, one update a step; its Adam has the paper's decay too."""
+    from sb3_contrib import CrossQ
+
+    config = options_of(task)
+    networks = {
+        "net_arch": {"pi": list(config.hidden), "qf": list(config.critic_hidden)},
+        "batch_norm_momentum": config.renorm_momentum, "renorm_warmup_steps": config.renorm_warm_up,
+        "optimizer_kwargs": {"betas": (config.adam_beta, 0.999)},
+    }  # fmt: skip
+    learned = f"auto_{config.initial_temperature}"
+    return CrossQ(
+        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=networks, train_freq=1, gradient_steps=1,
+        ent_coef=learned if config.temperature is None else config.temperature,
+        **same(config, *OFF_POLICY, "learning_rate", "policy_delay"),
+    )  # fmt: skip
+
+
 OFF_POLICY = ("gamma", "batch_size", "buffer_size", "learning_starts")
-SB3_MODELS = {"ddpg": sb3_ddpg, "dqn": sb3_dqn, "ppo": sb3_ppo, "a2c": sb3_a2c, "td3": sb3_td3, "sac": sb3_sac}
+SB3_MODELS = {
+    "ddpg": sb3_ddpg, "dqn": sb3_dqn, "ppo": sb3_ppo, "a2c": sb3_a2c, "td3": sb3_td3, "sac": sb3_sac,
+    "tqc": sb3_tqc, "crossq": sb3_crossq,
+}  # fmt: skip
 
 
 def sb3_returns(task: LearningTask, seed: int, evaluation_seed: int) -> list[float]:

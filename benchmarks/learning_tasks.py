@@ -99,6 +99,8 @@ TASKS |= {
     "a2c_cartpole": of_preset("a2c_cartpole"),
     "td3_pendulum": of_preset("td3_pendulum"),
     "sac_pendulum": of_preset("sac_pendulum"),
+    "tqc_pendulum": of_preset("tqc_pendulum"),
+    "crossq_pendulum": of_preset("crossq_pendulum"),
     "td3_mountaincarcontinuous": of_preset("td3_mountaincarcontinuous"),
     "sac_mountaincarcontinuous": of_preset("sac_mountaincarcontinuous"),
     "td3_halfcheetah": of_preset("td3_halfcheetah", total_steps=50_000, eval_episodes=10),
