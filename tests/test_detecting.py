@@ -345,6 +345,8 @@ def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pyt
     assert len([json.loads(line) for line in lines.out.splitlines()]) == 30
     assert "30 frames; one frame takes" in lines.err
     assert plot.read_bytes()[:4] == b"\x89PNG"
+    assert main(["detect", "run", str(run), "--env", ENV, "--seed", "7", "--lines", "frames"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 30
     truth = tmp_path / "new" / "told-truth.npz"
     assert main(["detect", "score", str(predictions), str(truth), "--protocol", "miniroad"]) == 0
     assert main(["detect", "train", "--help"]) == 0

@@ -49,8 +49,11 @@ def run(arguments: list[str]) -> int:
 def _parsed(arguments: list[str], base: Any) -> Any:
     positional: Any = Annotated[Path, tyro.conf.Positional]
     lines: Any = Literal["events", "frames"]
+    stream: Any = Annotated[
+        str | None, tyro.conf.arg(aliases=["--env"], help=base.model_fields["stream"].description)
+    ]  # fmt: skip
     model: Any = create_model(
-        "WatchOptions", __base__=base, run=(positional, ...), lines=(lines, "events"),
+        "WatchOptions", __base__=base, run=(positional, ...), stream=(stream, None), lines=(lines, "events"),
         threshold=(float, 0.5), output=(Path | None, None),
         predictions=(Path | None, None), plot=(Path | None, None),
     )  # fmt: skip
