@@ -9,7 +9,8 @@ Deviations: frames at the beginning of a stream, whose window is not full, are t
 scores them), with positions that count from the window's end; the decoder's layers are normalised before each part, as
 the encoder's are, not after; dropout is on the first tokens and the decoder's last ones, not on the weights of
 attention; the defaults are smaller (the paper: width 1024, 8 and 4 heads). As in the authors' code, not in the paper, a
-query sees the queries of earlier frames alone.
+query sees the queries of earlier frames alone; so are the first weights, PyTorch's own, and the first positions, normal
+with deviation 1: smaller ones are lost beside the frames, and hundreds of updates with them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from rlkit.attention.layers import Block
 from rlkit.attention.mask import AttentionMask
-from rlkit.nn.cores import initialise_transformer
+from rlkit.nn.flat import initialise_uniform
 from rlkit.perception.detection.decoder import Decoder, tokens_there
 from rlkit.perception.detection.detector import Detections, DetectionTask, DetectorConfig
 from rlkit.perception.detection.windowed import WindowedDetector
@@ -61,8 +62,8 @@ class OadTR(WindowedDetector):
             self.queries = nn.Parameter(torch.zeros(self.horizon, width))
             self.decoder = Decoder(width, layers=config.decoder_layers, heads=config.heads, expansion=config.expansion)
             self.future = nn.Linear(width, self.classes)
-        initialise_transformer(self, config.layers, (self.embed,), generator)
-        nn.init.normal_(self.position, std=0.02, generator=generator)
+        initialise_uniform(self, generator)
+        nn.init.normal_(self.position, generator=generator)
 
     def read(self, x: Tensor, is_there: Tensor) -> Detections:
         """Logits of the last frames of windows [N, W, C], of which the last `window` frames are read."""
