@@ -124,7 +124,11 @@ FILES = (
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("damage", [truncate(0), truncate(0.5), truncate(0.99), flip, Path.unlink], ids=str)
+@pytest.mark.parametrize(
+    "damage",
+    [truncate(0), truncate(0.5), truncate(0.99), flip, Path.unlink],
+    ids=["empty", "half", "cut", "flipped", "missing"],
+)
 def test_a_damaged_file_falls_back_to_the_checkpoint_before(
     file: str, damage: Callable[[Path], None], store: CheckpointStore, caplog: pytest.LogCaptureFixture
 ) -> None:
