@@ -55,7 +55,7 @@ def test_the_readme_installs_this_checkout_and_nobody_elses_package(page: Path) 
     text = page.read_text()
     assert "pip install rlkit" not in text
     assert "\npip install -c constraints.txt -e . && rlkit train ddpg --env Pendulum-v1\n" in text
-    assert '\npip install -c constraints.txt -e ".[dev]" && pytest\n' in text
+    assert '\npip install -c constraints.txt -e ".[dev]" && pytest -n 2 --dist worksteal\n' in text
 
 
 def test_the_printed_agent_is_the_example() -> None:

@@ -23,7 +23,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 LINKS = ("agents", "envs", "configs")
-TEST_COMMAND = 'pip install -c constraints.txt -e ".[dev]" && pytest'
+TEST_COMMAND = 'pip install -c constraints.txt -e ".[dev]" && pytest -n 2 --dist worksteal'
 
 
 def run(command: list[str], cwd: Path, **environment: str) -> str:

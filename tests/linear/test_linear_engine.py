@@ -55,7 +55,10 @@ def test_both_engines_give_the_same_bits_on_the_mountain_car(name: str, tmp_path
     assert compiled.final_return == stepped.final_return
 
 
-@pytest.mark.parametrize("name", ["linear-sarsa-lambda", "linear-n-step-sarsa", "lspi"])
+@pytest.mark.parametrize(
+    "name",
+    ["linear-sarsa-lambda", *(pytest.param(name, marks=pytest.mark.slow) for name in ("linear-n-step-sarsa", "lspi"))],
+)
 def test_a_compiled_run_in_two_parts_is_the_same_run(name: str) -> None:
     config = {"epsilon": 0.5, **SMALL.get(name, {})}
     whole, first, second = (rlkit.make(name, "rlkit/MountainCar-v0", seed=seed, **config) for seed in (0, 0, 9))

@@ -35,6 +35,7 @@ def largest_value(name: str, features: str, steps: int, **config: Any) -> float:
     return float(np.abs(agent.state_values()).max())
 
 
+@pytest.mark.slow
 def test_tdc_and_gtd2_stay_bounded_on_bairds_counterexample(baird_features: str) -> None:
     first = 12.0  # the value of the lower state at the beginning
     assert largest_value("tdc", baird_features, 20_000, learning_rate=0.005, second_learning_rate=0.05) < first

@@ -43,6 +43,7 @@ def advanced(agent: Any, steps: int) -> Any:
     return agent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rate", "expected"), [("gradient-mc", 2e-4, 0.0544), ("linear-td", 2e-3, 0.1167)])
 def test_ten_groups_on_the_long_walk_learn_to_the_known_error(name: str, rate: float, expected: float) -> None:
     agent = rlkit.make(
@@ -301,6 +302,7 @@ def test_lstd_with_exact_frequencies_is_the_fixed_point_of_the_model() -> None:
     assert np.abs(agent.weights[0] - expected).max() < 1e-8
 
 
+@pytest.mark.slow
 def test_lspi_finds_the_shortest_way_from_random_samples() -> None:
     agent = rlkit.make(
         "lspi", "rlkit/CourseGrid-v0", total_steps=3_000, features="one-hot", gamma=0.9, improve_every=3_000,
