@@ -36,9 +36,9 @@ from rlkit.evaluation import Evaluation, evaluation_limit
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.policy import Policy
 from rlkit.resolve import resolve, stored_config
-from rlkit.run_encoder import encoder_source, forget_encoder, with_own_encoder
+from rlkit.run_encoder import encoder_source, with_own_encoder
 from rlkit.running import Running, RunResult
-from rlkit.runs import RunFolder, create_run, describe_process, open_run
+from rlkit.runs import NewRun, RunFolder, create_run, describe_process, open_run
 from rlkit.types import Actor
 
 __all__ = ["Policy", "RunResult", "evaluate", "export_dataset", "load", "make", "resume", "start", "train"]
@@ -131,7 +131,8 @@ def start(
     try:
         return _begin(with_own_encoder(config, source, folder), folder, run_dir, env, agent, tuned)
     except RlkitError:
-        forget_encoder(folder)
+        if not folder.has_config:
+            folder.give_up()
         raise
 
 
@@ -164,7 +165,7 @@ def _begin(
             return Running(folder, config, env, envs, task, agent).execute(None)
 
 
-def _new_folder(config: RunConfig, run_dir: str | Path | None) -> RunFolder:
+def _new_folder(config: RunConfig, run_dir: str | Path | None) -> NewRun:
     options = config.options
     return create_run(None if run_dir is None else Path(run_dir), config.agent_name, options.env, options.seed)
 

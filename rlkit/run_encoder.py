@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -143,15 +142,6 @@ def copy_encoder(source: str, folder: RunFolder) -> RunFolder:
         meta["observation_space"] = run.meta()["observation_space"]
     own.write_meta(meta)
     return own
-
-
-def forget_encoder(folder: RunFolder) -> None:
-    """Remove the copy again, and the folder where nothing else is in it, unless the run has begun."""
-    if (folder.path / "config.yaml").exists():
-        return
-    shutil.rmtree(folder.path / FOLDER, ignore_errors=True)
-    with suppress(OSError):  # it held something before
-        folder.path.rmdir()
 
 
 def with_stored_encoder(config: RunConfig, folder: RunFolder) -> RunConfig:

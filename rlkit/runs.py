@@ -7,11 +7,12 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,14 +69,10 @@ class RunFolder:
         """Write `config.yaml`."""
         _write(self.path / "config.yaml", config.to_yaml())
 
-    def give_up(self) -> None:
-        """Take back a run that could not begin, with the folders that it alone has made below `runs`."""
-        for name in ("config.yaml", ".lock"):
-            (self.path / name).unlink(missing_ok=True)
-        for folder in (self.path, *self.path.parents):
-            if any(folder.iterdir()) or (folder != self.path and Path("runs") not in folder.parents):
-                return
-            folder.rmdir()
+    @property
+    def has_config(self) -> bool:
+        """Whether `config.yaml` is there: it is a run."""
+        return (self.path / "config.yaml").is_file()
 
     @property
     def has_meta(self) -> bool:
@@ -125,7 +122,29 @@ class RunFolder:
             lock.release()
 
 
-def create_run(run_dir: Path | None, agent: str, env: str, seed: int) -> RunFolder:
+@dataclass(frozen=True)
+class NewRun(RunFolder):
+    """A run that has not begun yet, and can be taken back.
+
+    Attributes:
+        made: Folders that were made for it, the deepest first.
+        held: Names of what was in its folder before.
+    """
+
+    made: tuple[Path, ...]
+    held: frozenset[str]
+
+    def give_up(self) -> None:
+        """Remove what the run has written, and the folders that were made for it, as far as nothing else is in them."""
+        with suppress(OSError):  # why it could not begin is told, not what is in the way here
+            for entry in self.path.iterdir():
+                if entry.name not in self.held:
+                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            for folder in self.made:
+                folder.rmdir()
+
+
+def create_run(run_dir: Path | None, agent: str, env: str, seed: int) -> NewRun:
     """A new, empty run folder: `run_dir`, or `runs/<env>/<agent>/<yyyymmdd-hhmmss>-s<seed>-<4 hex>`.
 
     Raises:
@@ -139,11 +158,13 @@ def create_run(run_dir: Path | None, agent: str, env: str, seed: int) -> RunFold
             f"{run_dir} holds a run already; go on with `{RunFolder(run_dir).resume_command}`, or choose another "
             "--run-dir"
         )
+    made = tuple(folder for folder in (run_dir, *run_dir.parents) if not folder.exists())
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        held = frozenset(entry.name for entry in run_dir.iterdir())
     except OSError as error:
         raise UsageError(f"cannot create the run folder {run_dir}: {error.strerror}") from error
-    return RunFolder(run_dir)
+    return NewRun(run_dir, made, held)
 
 
 def open_run(path: Path) -> RunFolder:

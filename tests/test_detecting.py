@@ -202,6 +202,9 @@ def test_a_pretrained_encoder_is_kept_with_the_run(tmp_path: Path) -> None:
         method_config={"feature_size": 8, "batch_size": 8},
     ).run_dir  # fmt: skip
     rlkit.train_detector("gru", run_dir=tmp_path / "run", detector_config=SMALL, encoder=str(encoder), **options)
+    with pytest.raises(UsageError, match="Box"):  # when a copy of the encoder has been made
+        rlkit.train_detector("gru", run_dir=tmp_path / "other", stream=ENV, encoder=str(encoder))
+    assert not (tmp_path / "other").exists()
     shutil.rmtree(encoder)
     watched = next(watched_streams(tmp_path / "run", WatchOptions()))
     assert read_streams(tmp_path / "run" / "streams.npz")["train"].feature_size == 8
@@ -254,13 +257,15 @@ def test_wrong_usage_is_explained(tmp_path: Path, options: dict[str, Any], told:
     assert not (tmp_path / "run").exists(), "the folder can be used again"
 
 
-def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_begin_leaves_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "freeway-hits" / "mine").mkdir(parents=True)
-    for stream in ("freeway-hits", "freeway-hitz"):
-        with pytest.raises(UnknownNameError):
-            rlkit.train_detector("gru", stream=stream)
-    assert sorted(map(str, Path("runs").rglob("*"))) == ["runs/freeway-hits", "runs/freeway-hits/mine"]
+    (tmp_path / "link").symlink_to("runs")
+    before = sorted(map(str, Path().rglob("*")))
+    for folder in (None, ".", "link", "runs/freeway-hits/mine", "deep/er/run", tmp_path / "runs" / "a" / "b"):
+        with pytest.raises(UnknownNameError, match="did you mean"):
+            rlkit.train_detector("gru", stream="freeway-hits", run_dir=folder)
+        assert sorted(map(str, Path().rglob("*"))) == before, folder
 
 
 def test_unknown_detectors_and_options_are_named(tmp_path: Path) -> None:

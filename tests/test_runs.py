@@ -61,7 +61,7 @@ def test_what_is_not_a_run_is_explained_with_what_is_near(tmp_path: Path, monkey
         open_run(Path("elsewhere"))
     with pytest.raises(UsageError, match=r"is not a run folder.*runs inside it: runs/CartPole-v1/random"):
         open_run(Path("runs"))
-    assert open_run(run.path) == run
+    assert open_run(run.path).path == run.path
 
 
 @pytest.mark.parametrize("name", registry.AGENTS)
