@@ -41,7 +41,8 @@ def delay_curve(truth: Array, scores: Array, first_frames: Array, thresholds: Ar
     An event is a run of positives within a video. Its delay is the number of its frames before the first that is at
     least the threshold: 0 where its first frame is. An alarm that began in an event and goes on after it is not a new
     false alarm, but its frames count in the rate. Delay is NaN without events, the rate without frames that have none.
-    `thresholds` are by default the distinct scores, or 1,000 of them evenly in rank where there are more.
+    `thresholds` are by default infinity, at which there is no alarm, and the distinct scores, or 1,000 of them evenly
+    in rank where there are more.
     """
     scores = np.asarray(scores, np.float64)
     levels = _levels(scores) if thresholds is None else np.sort(np.asarray(thresholds, np.float64))[::-1]
@@ -63,7 +64,7 @@ def delay_curve(truth: Array, scores: Array, first_frames: Array, thresholds: Ar
 
 
 def delay_at(curve: DelayCurve, false_alarm_rate: float) -> float:
-    """The least mean delay of `curve` at that false-alarm rate or below; NaN where no threshold reaches it."""
+    """The least mean delay of `curve` at that false-alarm rate or below; NaN without events."""
     allowed = curve.false_alarm_rate <= false_alarm_rate
     return float(curve.delay[allowed].min()) if allowed.any() else np.nan
 
@@ -74,32 +75,36 @@ def amoc_curve(scores: Sequence[Array], events: Array, thresholds: Array | None 
     Hoai and De la Torre 2014 (https://doi.org/10.1007/s11263-013-0683-3): where the first alarm of a
     sequence comes at frame t of an event from s to e - 1, its normalised time is (t - s + 1) / (e - s). An alarm before
     the event is a false positive, and its time is 0. Where none comes up to the event's end the event is missed; the
-    paper's infinity has no mean, so its time is 1 here, and `missed` tells the share.
+    paper's infinity has no mean, so its time is 1 here, and `missed` tells the share. What follows an event is not
+    looked at. `thresholds` are by default infinity and the scores at which a first alarm can move, or 1,000 of these
+    evenly in rank where there are more.
     """
-    flat = [np.asarray(each, np.float64) for each in scores]
-    pooled = np.concatenate(flat) if flat else np.zeros(0)
+    highest = [
+        np.maximum.accumulate(each[:past], dtype=np.float64) for each, (_, past) in zip(scores, events, strict=True)
+    ]
+    pooled = np.concatenate(highest) if highest else np.zeros(0)
     levels = _levels(pooled) if thresholds is None else np.sort(np.asarray(thresholds, np.float64))[::-1]
     early, time, missed = np.zeros(len(levels)), np.zeros(len(levels)), np.zeros(len(levels))
-    for sequence, (first, past) in zip(flat, events, strict=True):
-        alarm = np.searchsorted(np.maximum.accumulate(sequence[:past]), levels)
+    for so_far, (first, past) in zip(highest, events, strict=True):
+        alarm = np.searchsorted(so_far, levels)
         early += alarm < first
         missed += alarm == past
         time += np.where(alarm < first, 0.0, np.minimum((alarm - first + 1) / (past - first), 1.0))
-    return AmocCurve(levels, *(_share(each, len(flat)) for each in (early, time, missed)))
+    return AmocCurve(levels, *(_share(each, len(highest)) for each in (early, time, missed)))
 
 
 def time_to_detect_at(curve: AmocCurve, false_positive_rate: float) -> float:
-    """The least mean time of `curve` at that false-positive rate or below; NaN where no threshold reaches it."""
+    """The least mean time of `curve` at that false-positive rate or below; NaN without events."""
     allowed = curve.false_positive_rate <= false_positive_rate
     return float(curve.time_to_detect[allowed].min()) if allowed.any() else np.nan
 
 
 def _levels(scores: Array) -> Array:
-    """Distinct scores, falling; at most `MOST_THRESHOLDS`, evenly in rank, the largest and the least among them."""
+    """Infinity, then distinct scores, falling: at most `MOST_THRESHOLDS`, evenly in rank, both ends among them."""
     distinct = np.unique(scores)[::-1]
     if len(distinct) > MOST_THRESHOLDS:
         distinct = distinct[np.linspace(0, len(distinct) - 1, MOST_THRESHOLDS).round().astype(np.int64)]
-    return distinct
+    return np.concatenate(([np.inf], distinct))
 
 
 def _at_least(values: Array, levels: Array) -> Array:

@@ -64,7 +64,7 @@ def test_the_curve_equals_a_walk_over_frames_at_every_threshold() -> None:
     scores = np.round(np.convolve(rng.random(len(truth)), [0.5, 0.5], "same"), 1)
     first_frames = np.array([0, 50, 51, 120])
     curve = delay_curve(truth, scores, first_frames)
-    assert set(curve.thresholds) == set(scores)
+    assert set(curve.thresholds) == {np.inf, *scores}
     for place, level in enumerate(curve.thresholds):
         rate, began, delay, missed = by_frames(truth, scores, first_frames, level)
         found = [each[place] for each in curve[1:]]
@@ -76,7 +76,7 @@ def test_delay_at_a_false_alarm_rate_is_the_least_that_it_allows() -> None:
     assert delay_at(curve, 1 / 6) == 2.0, "threshold 0.7: the frame after the event alone"
     assert delay_at(curve, 0.0) == 3.0
     assert delay_at(curve, 1.0) == 0.0
-    assert np.isnan(delay_at(delay_curve(TRUTH, np.zeros(10), np.array([0])), 0.5))
+    assert delay_at(delay_curve(TRUTH, np.zeros(10), np.array([0])), 0.5) == 4.0, "without any alarm"
 
 
 def test_nothing_to_notice_is_nan() -> None:
@@ -89,8 +89,8 @@ def test_nothing_to_notice_is_nan() -> None:
 def test_many_scores_give_thresholds_evenly_in_rank() -> None:
     scores = np.random.default_rng(0).normal(size=5000)
     levels = delay_curve(np.zeros(5000), scores, np.array([0])).thresholds
-    assert len(levels) == MOST_THRESHOLDS
-    assert (levels[0], levels[-1]) == (scores.max(), scores.min())
+    assert len(levels) == 1 + MOST_THRESHOLDS
+    assert (levels[0], levels[1], levels[-1]) == (np.inf, scores.max(), scores.min())
     assert (np.diff(levels) < 0).all()
 
 
@@ -109,3 +109,24 @@ def test_amoc_counts_early_alarms_and_normalises_the_others_by_the_event() -> No
 def test_an_alarm_at_the_last_frame_of_an_event_is_late_but_not_missed() -> None:
     curve = amoc_curve([np.array([0.0, 0.0, 1.0])], np.array([[1, 3]]), np.array([1.0]))
     assert (curve.time_to_detect.tolist(), curve.missed.tolist()) == ([1.0], [0.0])
+
+
+def test_scores_that_move_no_first_alarm_are_no_thresholds_of_amoc() -> None:
+    """So that few of many frames are lost to thinning, and all that matter are there."""
+    rng = np.random.default_rng(0)
+    scores = [rng.normal(size=1_020) for _ in range(60)]
+    for each in scores:
+        each[1_000:] += 3
+    events = np.tile([1_000, 1_020], (60, 1))
+    curve = amoc_curve(scores, events)
+    assert len(curve.thresholds) < MOST_THRESHOLDS
+    exact = amoc_curve(scores, events, np.unique(np.concatenate(scores)))
+    for rate in (0.0, 0.01, 0.05, 0.1, 0.5):
+        assert time_to_detect_at(curve, rate) == time_to_detect_at(exact, rate)
+
+
+def test_what_never_sounds_an_alarm_is_late_and_never_too_soon() -> None:
+    """Infinity is a threshold too, so a false alarm above all else does not hide how bad a detector is."""
+    bad, better = (amoc_curve([np.array([early, 0.0, 0.9])], np.array([[1, 3]])) for early in (1.0, 0.5))
+    assert (time_to_detect_at(bad, 0.0), time_to_detect_at(better, 0.0)) == (1.0, 1.0)
+    assert np.isnan(time_to_detect_at(amoc_curve([], np.zeros((0, 2), np.int64)), 1.0))
