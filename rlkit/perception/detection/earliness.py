@@ -32,11 +32,11 @@ class EarlyScores:
     actions: int
 
     def times(self) -> dict[str, float]:
-        """Mean normalised time to detect by class, 0 to 1; NaN where the class never occurs or no threshold will do."""
+        """Mean normalised time to detect by class, 0 to 1; NaN where the class never occurs."""
         return {name: time_to_detect_at(curve, self.false_positive_rate) for name, curve in self.curves.items()}
 
     def mean_time(self) -> float:
-        """Over the classes that have one."""
+        """Over the classes that occur."""
         return mean_over_occurring(np.array(list(self.times().values())))
 
     def record(self) -> dict[str, Any]:
@@ -62,18 +62,17 @@ def score_early(
     """AMOC curves, and accuracy by the part of an action that is seen; the rest is as of `protocols.score`.
 
     Each action is a sequence of its class, which begins where the video does or where the last action of the class
-    ends, so that an alarm in between is a false positive. All frames count, those that the protocol leaves out too; of
-    the protocol only the softmax is taken. Told rightly is an action whose class has the largest mean score among
-    actions.
+    ends, so that an alarm in between is a false positive; what follows the last one, and videos without the class, are
+    no sequences of it (`timeliness.score_delays` counts their false alarms). All frames count, those that the protocol
+    leaves out too; of the protocol only the softmax is taken. For telling actions apart see `early_accuracy`.
     """
     check_videos(predictions, truth, classes)
     scores = {
         video: class_scores(predictions[video], protocol, classes, video, are_logits=are_logits) for video in truth
     }
     curves: dict[str, AmocCurve] = {}
-    actions: list[Array] = []
-    true: list[int] = []
-    for place, k in enumerate(classes.actions):
+    actions: list[tuple[Array, Array]] = []  # scores and labels of each, [L, actions]
+    for k in classes.actions:
         sequences: list[Array] = []
         events: list[tuple[int, int]] = []
         for video, labels in truth.items():
@@ -81,10 +80,9 @@ def score_early(
             for first, past in zip(*action_runs(labels[:, k], np.array([0])), strict=True):
                 sequences.append(scores[video][begin:past, k])
                 events.append((first - begin, past - begin))
-                actions.append(scores[video][first:past, classes.actions])
+                actions.append((scores[video][first:past, classes.actions], labels[first:past, classes.actions]))
                 begin = past
         curves[classes.names[k]] = amoc_curve(sequences, np.array(events, np.int64).reshape(-1, 2))
-        true += [place] * len(sequences)
-    is_choice = len(classes.actions) > 1
-    accuracy = early_accuracy(actions if is_choice else [], np.array(true if is_choice else []))
+    asked = actions if len(classes.actions) > 1 else []
+    accuracy = early_accuracy([told for told, _ in asked], [shown for _, shown in asked])
     return EarlyScores(false_positive_rate, curves, tuple(accuracy.tolist()), len(actions))
