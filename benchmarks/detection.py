@@ -51,11 +51,11 @@ OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "trn": {"window": 32},
     "oadtr-streaming": {"window": 64},
 }
-"""So few updates ask for many frames in each: the loss is on all frames of a window wherever reading them once gives
+"""Few updates ask for many frames in each: the loss is on all frames of a window wherever reading them once gives
 them all (MiniROAD's is on the last alone); TRN's window is half as long, or its decoder takes minutes."""
 
 
-def run(stream: str, names: Sequence[str], seeds: Sequence[int], arguments: argparse.Namespace) -> None:
+def run(stream: str, names: Sequence[str], seeds: Sequence[int]) -> None:
     """Measure what has no result yet."""
     for seed in seeds:
         missing = [
@@ -76,7 +76,7 @@ def run(stream: str, names: Sequence[str], seeds: Sequence[int], arguments: argp
                         found = (
                             state_probe(stream, seed, datasets, actions)
                             if name == "state"
-                            else trained(name, sets, seed, arguments.updates or UPDATES[stream])
+                            else trained(name, sets, seed, UPDATES[stream])
                         )
                         store(stream, name, actions, seed, found)
 
@@ -314,11 +314,10 @@ def main() -> None:
     running.add_argument("--stream", choices=STREAMS, required=True)
     running.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
     running.add_argument("--seeds", type=seed_list, default=[0])
-    running.add_argument("--updates", type=int, help="of every detector, by default those of the stream")
     commands.add_parser("table", help="print the table and write it beside the results")
     arguments = parser.parse_args()
     if arguments.command == "run":
-        run(arguments.stream, arguments.detectors, arguments.seeds, arguments)
+        run(arguments.stream, arguments.detectors, arguments.seeds)
     else:
         text = table()
         print(text)

@@ -67,6 +67,15 @@ def test_the_order_of_frames_matters() -> None:
     assert not torch.allclose(detector.read(x, is_there).now, detector.read(swapped, is_there).now, atol=1e-3)
 
 
+def test_weights_begin_as_pytorchs_own_and_positions_stand_out() -> None:
+    detector = OadTR(OadTRConfig(width=64, window=64, horizon=2), small_task())
+    assert detector.position.std().item() == pytest.approx(1.0, abs=0.05)
+    for layer in detector.modules():
+        if isinstance(layer, torch.nn.Linear):
+            bound = layer.in_features**-0.5
+            assert 0.8 * bound < layer.weight.abs().max() <= bound
+
+
 def test_queries_begin_at_zero_and_part_when_they_learn() -> None:
     config = small_config("oadtr")
     learner, sampler = DetectorLearner(OadTR, config, small_task()), window_sampler(delayed_streams(), config)

@@ -8,9 +8,9 @@ The loss is that of the frame and half of that of the frames to come.
 Deviations: frames at the beginning of a stream, whose window is not full, are told from a shorter one (the paper never
 scores them), with positions that count from the window's end; the decoder's layers are normalised before each part, as
 the encoder's are, not after; dropout is on the first tokens and the decoder's last ones, not on the weights of
-attention; the defaults are smaller (the paper: width 1024, 8 and 4 heads). As in the authors' code, not in the paper, a
-query sees the queries of earlier frames alone; so are the first weights, PyTorch's own, and the first positions, normal
-with deviation 1: smaller ones are lost beside the frames, and hundreds of updates with them.
+attention; the defaults are smaller (the paper: width 1024, 8 and 4 heads). Of the authors' code, not of the paper: a
+query sees the queries of earlier frames alone; weights begin as PyTorch's own do, and positions with deviation 1, which
+stands out beside the frames.
 """
 
 from __future__ import annotations
