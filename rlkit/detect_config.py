@@ -20,7 +20,8 @@ class DetectOptions(FitOptions):
     """Everything about a detector's run except its detector's own options. A step is an update."""
 
     stream: str | None = None
-    """simulator to record: a name of `rlkit list streams`, or an environment whose info tells `events/<class>`"""
+    """simulator to record: a name of `rlkit list streams`, or an environment whose info tells `events/<class>`;
+    --env is the same"""
     env_args: tuple[str, ...] = ()
     """arguments of the environment's constructor, as key=value"""
     wrap: tuple[str, ...] = ()

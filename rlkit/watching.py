@@ -36,7 +36,7 @@ class WatchOptions(Options):
     """What is watched: one of the sources, by default the stream of the detector's run."""
 
     stream: str | None = None
-    """simulator to play: a name of `rlkit list streams`, or an environment"""
+    """simulator to play: a name of `rlkit list streams`, or an environment; --env is the same"""
     env_args: tuple[str, ...] = ()
     """arguments of the environment's constructor, as key=value"""
     wrap: tuple[str, ...] = ()

@@ -103,9 +103,17 @@ def test_early_detection_is_told_and_drawn(files: Path, capsys: pytest.CaptureFi
     assert (files / "new" / "amoc.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["detect", "score", *map(str, given)]) == 0
     text = capsys.readouterr().out
-    assert "where 10% are told too soon" in text
+    assert f"at most 10 % of a class told too soon; mean {found['mean_time_to_detect']:.4f} of 6 actions" in text
     assert f"{found['mean_time_to_detect']:.4f}" in text.splitlines()[1]
     assert "after each tenth of an action: –" in text, "one class is no choice"
+
+
+def test_without_an_action_there_is_no_time(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = {name: np.eye(3, dtype=np.uint8)[np.zeros(length, np.int64)] for name, length in (("v1", 100), ("v2", 40))}
+    np.savez(files / "nothing.npz", **truth, classes=np.array(NAMES))
+    given = (files / "pred.npz", files / "nothing.npz", "--protocol", "miniroad", "--early-at", "0.005")
+    assert main(["detect", "score", *map(str, given), "--plot", str(files / "a.png")]) == 0
+    assert "at most 0.5 % of a class told too soon; mean – of 0 actions" in capsys.readouterr().out
 
 
 def test_labels_may_be_class_numbers(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +149,9 @@ def test_wrong_files_and_flags_are_named(files: Path, capsys: pytest.CaptureFixt
     assert "neither an .npz" in refused(capsys, 2, files / "no.npz", *given[1:])
     assert "--delay-at is 3" in refused(capsys, 2, *given, "--delay-at", "3")
     assert "--early-at is -1" in refused(capsys, 2, *given, "--early-at", "-1")
+    (files / "file").touch()
+    plot = ("--early-at", "0.1", "--plot", files / "file" / "a.png")
+    assert f"--plot {files / 'file' / 'a.png'} cannot be written" in refused(capsys, 2, *given, *plot)
     assert "add --early-at" in refused(capsys, 2, *given, "--plot", files / "a.png")
     assert "--fps is 0" in refused(capsys, 2, *given, "--fps", "0")
     (files / "names.txt").write_text("background\njump\n")

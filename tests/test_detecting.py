@@ -336,7 +336,7 @@ def test_other_actions_are_refused_where_they_are_seen(dataset: Path, tmp_path: 
 
 def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    flags = ["--stream", ENV, "--frames", "300", "--test-frames", "120", "--updates", "20", *FLAGS]
+    flags = ["--env", ENV, "--frames", "300", "--test-frames", "120", "--updates", "20", *FLAGS]
     assert main(["detect", "train", "gru", *flags, "--run-dir", str(run)]) == 0
     printed = capsys.readouterr().out
     assert "done: 20 updates" in printed
@@ -352,13 +352,21 @@ def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pyt
     assert plot.read_bytes()[:4] == b"\x89PNG"
     assert main(["detect", "run", str(run), "--env", ENV, "--seed", "7", "--lines", "frames"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 30
+    assert main(["detect", "run", str(run), "--env", ENV, "--stream", ENV]) == 2
+    assert "two names of one option" in capsys.readouterr().err
+    assert main(["detect", "run", str(run), "--predictions", str(tmp_path / "told")]) == 2
+    assert "must end in .npz" in capsys.readouterr().err
+    assert main(["detect", "run", str(run), "--plot", str(tmp_path)]) == 2
+    assert f"--plot {tmp_path} cannot be written" in capsys.readouterr().err
     truth = tmp_path / "new" / "told-truth.npz"
     assert main(["detect", "score", str(predictions), str(truth), "--protocol", "miniroad"]) == 0
     assert main(["detect", "train", "--help"]) == 0
     assert "gru" in capsys.readouterr().out
 
 
-def test_files_are_written_also_where_nobody_reads_the_lines(run: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no pipe has a name here")
+@pytest.mark.parametrize("to_file", [False, True])
+def test_files_are_written_also_where_nobody_reads_the_lines(run: Path, tmp_path: Path, to_file: bool) -> None:
     told = tmp_path / "told.npz"
     command = [
         sys.executable,
@@ -374,7 +382,12 @@ def test_files_are_written_also_where_nobody_reads_the_lines(run: Path, tmp_path
     ]
     reading, writing = os.pipe()
     os.close(reading)
-    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    if to_file:
+        command += ["--output", f"/dev/fd/{writing}"]
+    ended = subprocess.run(
+        command, stdout=subprocess.DEVNULL if to_file else writing, stderr=subprocess.PIPE, text=True, timeout=120,
+        pass_fds=(writing,),
+    )  # fmt: skip
     os.close(writing)
     assert ended.returncode == 0, ended.stderr
     assert [len(scores) for scores in read_frame_arrays(told).videos.values()] == [30]

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import create_model
 
-from rlkit.cli.flags import gathered
-from rlkit.cli.pipes import discard_output
+from rlkit.cli.flags import gathered, renamed
+from rlkit.cli.outputs import discard, require_writable
 from rlkit.errors import UsageError
 
 SHOWN_FRAMES = 2_000
@@ -25,8 +25,12 @@ def run(arguments: list[str]) -> int:
 
     options = _parsed(arguments, WatchOptions)
     source = WatchOptions(**{name: getattr(options, name) for name in WatchOptions.model_fields})
+    for flag, path in (("--output", options.output), ("--predictions", options.predictions), ("--plot", options.plot)):
+        require_writable(flag, path)
+    if options.predictions is not None and options.predictions.suffix != ".npz":
+        raise UsageError(f"--predictions {options.predictions} must end in .npz, as what it holds does")
     found: list[Watched] = []
-    opened: Any = nullcontext(sys.stdout) if options.output is None else _opened(options.output)
+    opened: Any = nullcontext(sys.stdout) if options.output is None else options.output.open("w", encoding="utf-8")
     with opened as file:
         for watched in watched_streams(options.run, source):
             found.append(watched)
@@ -37,7 +41,7 @@ def run(arguments: list[str]) -> int:
             except BrokenPipeError:
                 if options.predictions is None and options.plot is None:
                     raise
-                discard_output()  # files are still wanted
+                discard(file)  # others are still wanted
     if options.predictions is not None:
         _keep_predictions(found, options.predictions)
     if options.plot is not None:
@@ -49,11 +53,8 @@ def run(arguments: list[str]) -> int:
 def _parsed(arguments: list[str], base: Any) -> Any:
     positional: Any = Annotated[Path, tyro.conf.Positional]
     lines: Any = Literal["events", "frames"]
-    stream: Any = Annotated[
-        str | None, tyro.conf.arg(aliases=["--env"], help=base.model_fields["stream"].description)
-    ]  # fmt: skip
     model: Any = create_model(
-        "WatchOptions", __base__=base, run=(positional, ...), stream=(stream, None), lines=(lines, "events"),
+        "WatchOptions", __base__=base, run=(positional, ...), lines=(lines, "events"),
         threshold=(float, 0.5), output=(Path | None, None),
         predictions=(Path | None, None), plot=(Path | None, None),
     )  # fmt: skip
@@ -62,24 +63,17 @@ def _parsed(arguments: list[str], base: Any) -> Any:
         "least --threshold; frames: a line for each frame with all scores. --output FILE takes the lines, "
         "--predictions FILE.npz all scores for `rlkit detect score`, --plot FILE.png a timeline of the first stream."
     )
-    return tyro.cli(
-        model, args=gathered(arguments, ("--wrap", "--env-args")), prog="rlkit detect run", description=description
-    )
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--output {path} cannot be written: {error.strerror}") from error
+    given = gathered(renamed(arguments, "--env", "--stream"), ("--wrap", "--env-args"))
+    return tyro.cli(model, args=given, prog="rlkit detect run", description=description)
 
 
 def _keep_predictions(found: list[Any], path: Path) -> None:
     from rlkit.data.frame_files import write_frame_arrays
 
     write_frame_arrays(path, {watched.name: watched.now for watched in found}, found[0].classes)
+    truth = path.with_name(f"{path.stem}-truth.npz")
+    truth.unlink(missing_ok=True)  # of an earlier file by this name, whose streams may be called alike
     if all(watched.truth is not None for watched in found):
-        truth = path.with_name(f"{path.stem}-truth.npz")
         write_frame_arrays(truth, {watched.name: watched.truth for watched in found}, found[0].classes)
 
 

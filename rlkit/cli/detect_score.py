@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from rlkit.cli.outputs import require_writable
 from rlkit.data.frame_files import FrameArrays, read_class_names, read_frame_arrays
 from rlkit.errors import DatasetError, UsageError
 from rlkit.perception.detection.earliness import EarlyScores, score_early
@@ -53,8 +54,9 @@ class DetectScoreOptions:
     delay_at: float | None = None
     """tell the mean delay in frames at this share of false frames, such as 0.01"""
     early_at: float | None = None
-    """tell how much of an action is over when it is first told, where this share of actions is told before they begin,
-    such as 0.1, and how many are told rightly after each tenth"""
+    """tell how much of an action is over when it is first told, where at most this share of a class's actions, such as
+    0.1, is told before they begin, and how many are told rightly after each tenth; alarms behind the last action count
+    in --delay-at alone"""
     plot: Path | None = None
     """picture of time to detect against false positives, for --early-at"""
     json: bool = False
@@ -88,9 +90,9 @@ def run(arguments: list[str]) -> int:
             predictions, labels, protocol, classes, false_positive_rate=options.early_at, are_logits=options.logits
         )
         record["early"] = early.record()
-        if options.plot is not None:
-            _plot(early, options.plot)
     print(json.dumps(record, indent=1) if options.json else _text(found, record, starts, delays, early))
+    if early is not None and options.plot is not None:
+        _plot(early, options.plot)
     return 0
 
 
@@ -103,6 +105,7 @@ def _check(options: DetectScoreOptions) -> None:
         raise UsageError(f"--early-at is {options.early_at:g}: a share of actions from 0 to 1 is needed")
     if options.plot is not None and options.early_at is None:
         raise UsageError("--plot is of early detection: add --early-at, such as --early-at 0.1")
+    require_writable("--plot", options.plot)
 
 
 def _classes(options: DetectScoreOptions, given: FrameArrays, true: FrameArrays) -> ClassList:
@@ -169,12 +172,12 @@ def _text(
         )
         lines.append("  " + "  ".join(f"{offset:g}: {value:.3f}" for offset, value in starts.means().items()))
     if early is not None:
-        lines.append(
-            f"time: part of an action that is over when it is told, where {early.false_positive_rate:.0%} are told too "
-            f"soon; mean {early.mean_time():.3f} of {early.actions:,} actions"
-        )
         told = "–" if np.isnan(early.accuracy[0]) else " ".join(f"{share:.3f}" for share in early.accuracy)
-        lines.append(f"told rightly after each tenth of an action: {told}")
+        lines += [
+            f"time: part of an action that is over when it is told, at most {100 * early.false_positive_rate:g} % of a "
+            f"class told too soon; mean {_cell(early.mean_time()).strip()} of {early.actions:,} actions",
+            f"told rightly after each tenth of an action: {told}",
+        ]
     return "\n".join(lines)
 
 
@@ -183,12 +186,13 @@ def _plot(early: EarlyScores, path: Path) -> None:
 
     figure = new_figure(6, 4)
     axes = figure.subplots()
-    for name, curve in early.curves.items():
-        if not np.isnan(curve.time_to_detect).all():
-            axes.plot(curve.false_positive_rate, curve.time_to_detect, drawstyle="steps-post", label=name)
+    occurring = {name: curve for name, curve in early.curves.items() if not np.isnan(curve.time_to_detect).any()}
+    for name, curve in occurring.items():
+        axes.plot(curve.false_positive_rate, curve.time_to_detect, drawstyle="steps-post", label=name, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="actions told before they begin", ylabel="part over when told")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if occurring:
+        axes.legend(frameon=False)
     save(png_of(figure), path)
 
 

@@ -10,6 +10,7 @@ import tyro
 
 from rlkit import registry
 from rlkit.cli.fit import ResumeOptions, is_resume, named, parsed_options, print_help, print_result
+from rlkit.cli.flags import renamed
 
 PROG = "rlkit detect train"
 HELP = """usage: rlkit detect train DETECTOR (--stream NAME | --data PATH | --features PATH) [OPTIONS]
@@ -31,7 +32,7 @@ def run(arguments: list[str]) -> int:
 
         options = tyro.cli(ResumeOptions, args=arguments, prog=PROG)
         return _report(resume_detection(options.resume, options.updates))
-    return _begin(*named(arguments, PROG, "detector"))
+    return _begin(*named(renamed(arguments, "--env", "--stream"), PROG, "detector"))
 
 
 def _begin(name: str, arguments: list[str]) -> int:

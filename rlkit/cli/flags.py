@@ -1,8 +1,25 @@
-"""Flags that may be given several times."""
+"""Flags that may be given several times, or under two names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from rlkit.errors import UsageError
+
+
+def renamed(arguments: Sequence[str], flag: str, name: str) -> list[str]:
+    """The arguments with `flag` under its other name.
+
+    Raises:
+        UsageError: both are there.
+
+    >>> renamed(["--env=CartPole-v1"], "--env", "--stream")
+    ['--stream=CartPole-v1']
+    """
+    given = {argument.partition("=")[0] for argument in arguments}
+    if {flag, name} <= given:
+        raise UsageError(f"{flag} and {name} are two names of one option: leave out one")
+    return [name + argument[len(flag) :] if argument.partition("=")[0] == flag else argument for argument in arguments]
 
 
 def gathered(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:

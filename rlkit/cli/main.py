@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from rlkit.cli.pipes import discard_output
+from rlkit.cli.outputs import discard
 from rlkit.errors import EnvironmentFault, RlkitError, UnknownNameError
 
 COMMANDS = {
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rlkit: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `rlkit list agents | head`
-        discard_output()
+        discard(sys.stdout)
         return 0
 
 
