@@ -348,7 +348,8 @@ def test_the_command_line_trains_watches_and_resumes(tmp_path: Path, capsys: pyt
     assert main(["detect", "run", str(run), *flags]) == 0
     lines = capsys.readouterr()
     assert len([json.loads(line) for line in lines.out.splitlines()]) == 30
-    assert "30 frames; one frame takes" in lines.err
+    assert "30 frames, " in lines.err
+    assert " events of at least 0.5; one frame takes" in lines.err
     assert plot.read_bytes()[:4] == b"\x89PNG"
     assert main(["detect", "run", str(run), "--env", ENV, "--seed", "7", "--lines", "frames"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 30

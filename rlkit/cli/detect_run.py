@@ -30,11 +30,14 @@ def run(arguments: list[str]) -> int:
     if options.predictions is not None and options.predictions.suffix != ".npz":
         raise UsageError(f"--predictions {options.predictions} must end in .npz, as what it holds does")
     found: list[Watched] = []
+    events = 0
     opened: Any = nullcontext(sys.stdout) if options.output is None else options.output.open("w", encoding="utf-8")
     with opened as file:
         for watched in watched_streams(options.run, source):
             found.append(watched)
-            lines = watched.frame_records() if options.lines == "frames" else watched.event_records(options.threshold)
+            claimed = list(watched.event_records(options.threshold))
+            events += len(claimed)
+            lines = claimed if options.lines == "events" else watched.frame_records()
             try:
                 file.writelines(f"{json.dumps(line)}\n" for line in lines)
                 file.flush()
@@ -46,7 +49,7 @@ def run(arguments: list[str]) -> int:
         _keep_predictions(found, options.predictions)
     if options.plot is not None:
         _plot(found[0], options.plot)
-    print(_summary(found), file=sys.stderr)
+    print(_summary(found, events, options.threshold), file=sys.stderr)
     return 0
 
 
@@ -88,12 +91,12 @@ def _plot(watched: Any, path: Path) -> None:
     save(png_of(figure), path)
 
 
-def _summary(found: list[Any]) -> str:
+def _summary(found: list[Any], events: int, threshold: float) -> str:
     from rlkit.watching import Latency
 
     latency = Latency.of(found)
     frames = sum(len(watched.now) for watched in found)
     return (
-        f"{len(found)} streams, {frames:,} frames; one frame takes {latency.median:.2f} ms (median), "
+        f"{len(found)} streams, {frames:,} frames, {events:,} events of at least {threshold:g}; one frame takes {latency.median:.2f} ms (median), "
         f"{latency.p99:.2f} ms (99 %)"
     )
