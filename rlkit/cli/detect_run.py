@@ -97,6 +97,6 @@ def _summary(found: list[Any], events: int, threshold: float) -> str:
     latency = Latency.of(found)
     frames = sum(len(watched.now) for watched in found)
     return (
-        f"{len(found)} streams, {frames:,} frames, {events:,} events of at least {threshold:g}; one frame takes {latency.median:.2f} ms (median), "
-        f"{latency.p99:.2f} ms (99 %)"
+        f"{len(found)} streams, {frames:,} frames, {events:,} events of at least {threshold:g}; one frame takes "
+        f"{latency.median:.2f} ms (median), {latency.p99:.2f} ms (99 %)"
     )
