@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +68,13 @@ def test_a_tabular_run_imports_no_torch(agent: str, tmp_path: Path) -> None:
 
 
 def test_value_iteration_from_the_shell_takes_under_two_seconds(tmp_path: Path) -> None:
-    seconds = []
+    seconds = []  # of the processor, as another test may run beside this one
     for number in range(4):  # the first may compile
-        started = time.perf_counter()
+        started = os.times()
         arguments = ["--env", "FrozenLake-v1", "--run-dir", str(tmp_path / str(number))]
         run_from_shell(["-m", "rlkit", "train", "value-iteration", *arguments], tmp_path)
-        seconds.append(time.perf_counter() - started)
+        ended = os.times()
+        seconds.append(ended.children_user + ended.children_system - started.children_user - started.children_system)
     assert min(seconds[1:]) < 2.0
 
 
