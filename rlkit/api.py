@@ -36,7 +36,7 @@ from rlkit.evaluation import Evaluation, evaluation_limit
 from rlkit.evaluation import evaluate as evaluate_actor
 from rlkit.policy import Policy
 from rlkit.resolve import resolve, stored_config
-from rlkit.run_encoder import encoder_source, with_own_encoder
+from rlkit.run_encoder import FOLDER, encoder_source, with_own_encoder
 from rlkit.running import Running, RunResult
 from rlkit.runs import NewRun, RunFolder, create_run, describe_process, open_run
 from rlkit.types import Actor
@@ -132,7 +132,7 @@ def start(
         return _begin(with_own_encoder(config, source, folder), folder, run_dir, env, agent, tuned)
     except RlkitError:
         if not folder.has_config:
-            folder.give_up()
+            folder.give_up(FOLDER)
         raise
 
 

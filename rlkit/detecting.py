@@ -23,6 +23,7 @@ from rlkit.errors import RlkitError, UsageError
 from rlkit.fitting import FitResult, FitRun
 from rlkit.perception.detection.detector import DetectionTask
 from rlkit.perception.detection.learner import DetectorLearner
+from rlkit.run_encoder import FOLDER
 from rlkit.runs import RunFolder, create_run, describe_process, open_run
 from rlkit.stream_sources import Prepared, prepared_streams
 from rlkit.types import Floats
@@ -69,7 +70,7 @@ def start_detection(config: DetectConfig, run_dir: str | Path | None = None) -> 
         try:
             _prepare(config, folder)
         except RlkitError:  # nothing to go on from
-            folder.give_up()
+            folder.give_up(FOLDER, STREAMS)
             raise
     return _go_on(folder, None)
 

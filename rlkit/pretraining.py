@@ -118,7 +118,7 @@ def _new_run(config: PretrainConfig, run_dir: str | Path | None) -> RunFolder:
         try:
             _prepare(config, folder)
         except RlkitError:  # nothing to go on from
-            folder.give_up()
+            folder.give_up(FRAMES)
             raise
     return folder
 

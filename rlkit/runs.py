@@ -134,12 +134,15 @@ class NewRun(RunFolder):
     made: tuple[Path, ...]
     held: frozenset[str]
 
-    def give_up(self) -> None:
-        """Remove what the run has written, and the folders that were made for it, as far as nothing else is in them."""
+    def give_up(self, *written: str) -> None:
+        """Remove the config, the lock and what else the run may have `written`, by name, and the folders made for it.
+
+        What was there before stays, and so does what others have put there since, with the folders that hold it.
+        """
         with suppress(OSError):  # why it could not begin is told, not what is in the way here
-            for entry in self.path.iterdir():
-                if entry.name not in self.held:
-                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            for name in {"config.yaml", ".lock", *written} - self.held:
+                entry = self.path / name
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
             for folder in self.made:
                 folder.rmdir()
 

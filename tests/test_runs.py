@@ -64,6 +64,21 @@ def test_what_is_not_a_run_is_explained_with_what_is_near(tmp_path: Path, monkey
     assert open_run(run.path).path == run.path
 
 
+def test_what_others_put_beside_a_run_that_cannot_begin_stays(tmp_path: Path) -> None:
+    mine = tmp_path / "new" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "frames").mkdir()
+    for path in (mine, tmp_path / "new" / "made"):
+        run = create_run(path, "random", "CartPole-v1", 0)
+        for name in ("config.yaml", ".lock", "since.txt"):
+            (path / name).touch()
+        for folder in ("encoder", "frames"):
+            (path / folder / "deep").mkdir(parents=True)
+        run.give_up("encoder", "frames")
+    assert sorted(each.name for each in mine.rglob("*")) == ["deep", "frames", "since.txt"]
+    assert [each.name for each in (tmp_path / "new" / "made").rglob("*")] == ["since.txt"]
+
+
 @pytest.mark.parametrize("name", registry.AGENTS)
 def test_every_entry_of_the_table_is_an_agent_with_a_config(name: str) -> None:
     agent = registry.agent_class(name)
