@@ -52,7 +52,8 @@ OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "oadtr-streaming": {"window": 64},
 }
 """Few updates ask for many frames in each: the loss is on all frames of a window wherever reading them once gives
-them all (MiniROAD's is on the last alone); TRN's window is half as long, or its decoder takes minutes."""
+them all (MiniROAD's is on the last alone), of streaming OadTR on those that see half a window; TRN's window is half as
+long, or its decoder takes minutes."""
 
 
 def run(stream: str, names: Sequence[str], seeds: Sequence[int]) -> None:
