@@ -124,6 +124,6 @@ class DDPG(SequenceControl):
         critic = self.critic.trace(joined(batch.obs, actor.output))
         value = critic.output.squeeze(1)  # [B]
 
-        by_input = critic.input_gradient(dpg.deterministic_policy_loss_gradient(value)[:, None])
-        by_action = by_input[:, self.feature_size :]  # [B, A]
+        by_value = dpg.deterministic_policy_loss_gradient(value)[:, None]
+        by_action = critic.input_gradient(by_value, self.feature_size)  # [B, A]
         return dpg.deterministic_policy_loss(value), actor.weight_gradient(by_action)

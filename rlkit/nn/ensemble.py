@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from rlkit.errors import UsageError
-from rlkit.nn import linear
 from rlkit.nn.flat import flatten_parameters
 from rlkit.nn.mlp import MLP, Trace
 
@@ -72,11 +71,7 @@ class EnsembleTrace:
         sizes = [parameter.numel() for layer in self.members[0].layers for parameter in layer]
         flat = gradient.new_empty(len(self.members) * sum(sizes))
         for trace, by_output, out in zip(self.members, gradient, flat.chunk(len(self.members)), strict=True):
-            parts = out.split_with_sizes(sizes)
-            for index, by_layer in _layer_gradients(trace, by_output):
-                weight, _ = trace.layers[index]
-                linear.weight_gradient(by_layer, trace.activations[index], parts[2 * index].view_as(weight))
-                torch.sum(by_layer, 0, out=parts[2 * index + 1])
+            trace.weight_gradient(by_output, out)
         return flat
 
     def input_gradient(self, gradient: Tensor, first_column: int = 0) -> Tensor:
@@ -86,18 +81,6 @@ class EnsembleTrace:
             gradient: Gradient [K, B, out] of the loss by the outputs.
             first_column: Where the part of the input begins whose gradient is wanted, such as an action.
         """
-        found = []
-        for trace, by_output in zip(self.members, gradient, strict=True):
-            *_, (_, by_first_layer) = _layer_gradients(trace, by_output)
-            found.append(linear.input_gradient(by_first_layer, trace.layers[0][0][:, first_column:]))
-        return sum(found[1:], found[0])
-
-
-def _layer_gradients(trace: Trace, gradient: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Number and gradient [B, out] of each layer before its activation, from the last to the first."""
-    for index in reversed(range(len(trace.layers))):
-        yield index, gradient
-        if index > 0:
-            gradient = linear.input_gradient(gradient, trace.layers[index][0])
-            # what a ReLU gave is zero exactly where its gradient is; `gradient` is ours to overwrite
-            torch.ops.aten.threshold_backward.grad_input(gradient, trace.activations[index], 0, grad_input=gradient)
+        pairs = zip(self.members, gradient, strict=True)
+        first, *more = (trace.input_gradient(by_output, first_column) for trace, by_output in pairs)
+        return sum(more, first)

@@ -228,17 +228,20 @@ class Trace:
             size = sum(weight.numel() + bias.numel() for weight, bias in self.layers)
             flat_gradient = self.layers[0][0].new_empty(size)
         with torch.no_grad():
-            self._backward(gradient, flat_gradient, wants_x=False)
+            self._backward(gradient, flat_gradient, None)
         return flat_gradient
 
-    def input_gradient(self, gradient: Tensor) -> Tensor:
-        """Gradient [B, in] of a loss by the input, given its gradient [B, out] by the output."""
-        with torch.no_grad():
-            return cast(Tensor, self._backward(gradient, None, wants_x=True))
+    def input_gradient(self, gradient: Tensor, first_column: int = 0) -> Tensor:
+        """Gradient [B, in] of a loss by the input, given its gradient [B, out] by the output.
 
-    def _backward(self, gradient: Tensor, flat_gradient: Tensor | None, *, wants_x: bool) -> Tensor | None:
+        Or by the columns of the input from `first_column` on, such as an action.
+        """
+        with torch.no_grad():
+            return cast(Tensor, self._backward(gradient, None, first_column))
+
+    def _backward(self, gradient: Tensor, flat_gradient: Tensor | None, first_column: int | None) -> Tensor | None:
         gradient = _before_activation(gradient, self.output, self.kind)
-        return _backward(gradient, self.activations[:-1], self.layers, self.activation, flat_gradient, wants_x)
+        return _backward(gradient, self.activations[:-1], self.layers, self.activation, flat_gradient, first_column)
 
 
 class _Views:
@@ -273,7 +276,8 @@ class _OneNode(torch.autograd.Function):
         wants_x, wants_flat = ctx.needs_input_grad[:2]
         flat_gradient = torch.empty_like(flat) if wants_flat else None
         gradient = _before_activation(gradient, y, ctx.output)
-        x_gradient = _backward(gradient, inputs, ctx.layers, ctx.activation, flat_gradient, wants_x)
+        first_column = 0 if wants_x else None
+        x_gradient = _backward(gradient, inputs, ctx.layers, ctx.activation, flat_gradient, first_column)
         return x_gradient, flat_gradient, None, None, None
 
 
@@ -314,9 +318,9 @@ def _backward(
     layers: Layers,
     activation: Activation,
     flat_gradient: Tensor | None,
-    wants_x: bool,
+    first_column: int | None,
 ) -> Tensor | None:
-    """Write each layer's gradient into `flat_gradient` and return the gradient of the network's input if wanted."""
+    """Write each layer's gradient into `flat_gradient` and return that of the network's input from a column on."""
     widths = [x.shape[1] for x in inputs] + [gradient.shape[1]]
     gradients = None if flat_gradient is None else _split(flat_gradient, widths)
     for index in reversed(range(len(layers))):
@@ -324,15 +328,16 @@ def _backward(
             weight_out, bias_out = gradients[index]
             linear.weight_gradient(gradient, inputs[index], weight_out)
             torch.sum(gradient, 0, out=bias_out)
-        if index == 0 and not wants_x:
-            return None
-        gradient = linear.input_gradient(gradient, layers[index][0])
-        if index > 0 and activation == "tanh":
+        weight = layers[index][0]
+        if index == 0:
+            return None if first_column is None else linear.input_gradient(gradient, weight[:, first_column:])
+        gradient = linear.input_gradient(gradient, weight)
+        if activation == "tanh":
             torch.ops.aten.tanh_backward.grad_input(gradient, inputs[index], grad_input=gradient)
-        elif index > 0:
+        else:
             # inputs[index] is a ReLU's output, zero exactly where its gradient is; `gradient` is ours to overwrite.
             torch.ops.aten.threshold_backward.grad_input(gradient, inputs[index], 0, grad_input=gradient)
-    return gradient
+    return None
 
 
 def _split(flat: Tensor, widths: Sequence[int]) -> Layers:
