@@ -38,6 +38,8 @@ PARTS = {
         ("rlkit.nn.linear", "input_gradient"),
         ("rlkit.nn.linear", "weight_gradient"),
     ),
+    "forward passes, compiled": (("rlkit.nn.mlp", "_compiled_activations"),),
+    "ReLU and bias gradients": (("rlkit.nn.mlp", "_through_activation_"),),
     "Adam": (("rlkit.nn.optim", "Adam.step"),),
     "target networks": (("rlkit.nn.ensemble", "Ensemble.polyak_"), ("rlkit.nn.mlp", "MLP.polyak_")),
     "noise for target actions": (("rlkit.agents.off_policy", "OffPolicyAgent.normal_noise"),),

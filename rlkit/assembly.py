@@ -140,7 +140,7 @@ def current_matmul_backend() -> str | None:
 
 def current_blas_kernels() -> str | None:
     """Processors that the loaded BLAS libraries have kernels for, where networks learn with them."""
-    if "rlkit.nn.compiled_mlp" not in sys.modules and current_matmul_backend() != "onednn+openblas":
+    if "rlkit.nn.compiled_mlp" not in sys.modules and current_matmul_backend() != "openblas":
         return None
     from threadpoolctl import threadpool_info
 
@@ -149,10 +149,14 @@ def current_blas_kernels() -> str | None:
 
 def restore_matmul_backend(meta: Mapping[str, Any]) -> None:
     """Multiply with the library that the run began with; warn where BLAS has other kernels."""
-    if meta["matmul_backend"] is not None:
+    backend = meta["matmul_backend"]
+    if backend == "onednn+openblas":  # of runs from before 2026-11-29
+        _LOG.warning("the run began with %s, where now openblas computes: results will differ by rounding", backend)
+        backend = "openblas"
+    if backend is not None:
         from rlkit.nn.linear import set_matmul_backend
 
-        set_matmul_backend(meta["matmul_backend"])
+        set_matmul_backend(backend)
     before, now = meta.get("blas_kernels"), current_blas_kernels()  # runs of rlkit 0.1.0 have none
     if before is not None and now is not None and before != now:  # None: nothing multiplies with them
         _LOG.warning(

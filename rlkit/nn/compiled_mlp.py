@@ -1,8 +1,8 @@
 """A small perceptron in compiled code: its forward and backward pass over the memory of its flat parameters.
 
 With layers of about a hundred units numpy and torch spend more time between the matrix products than in them: one
-observation through 120 and 84 units takes 1.7 us here and 7.6 us through numpy. From `WIDEST` units on, torch's
-products of whole batches are the faster ones; one row is faster here at any width.
+observation through 120 and 84 units takes 1.7 us here and 7.6 us through numpy. From `WIDEST` units on, whole batches
+depend on who multiplies fastest, see `rlkit.nn.linear`; one row is faster here at any width.
 """
 
 from __future__ import annotations
@@ -84,35 +84,45 @@ def backward(flat, widths, x, memory, by_output, scratch, gradient, tanh):  # ty
     """
     rows, layers = len(x), len(widths) - 1
     at, used = len(flat), len(memory)
+    by_bias = gradient[at - widths[layers] :]
+    by_bias[:] = 0.0
+    for row in range(rows):
+        for unit in range(len(by_bias)):
+            by_bias[unit] += by_output[row, unit]
     for layer in range(layers - 1, -1, -1):
         fan_in, fan_out = widths[layer], widths[layer + 1]
         at -= fan_out * (fan_in + 1)
         used -= rows * fan_out
         inputs = x if layer == 0 else memory[used - rows * fan_in : used].reshape(rows, fan_in)
         np.dot(by_output.T, inputs, gradient[at : at + fan_in * fan_out].reshape(fan_out, fan_in))
-        by_bias = gradient[at + fan_in * fan_out : at + fan_in * fan_out + fan_out]
-        by_bias[:] = 0.0
-        for row in range(rows):
-            for unit in range(fan_out):
-                by_bias[unit] += by_output[row, unit]
         if layer > 0:
             by_input = scratch[(layer - 1) % 2][: rows * fan_in].reshape(rows, fan_in)
             np.dot(by_output, flat[at : at + fan_in * fan_out].reshape(fan_out, fan_in), by_input)
-            _through_activation(by_input, inputs, tanh)
+            through_activation(by_input, inputs, gradient[at - fan_in : at], tanh)
             by_output = by_input
 
 
 @compiled
-def _through_activation(by_input, activations, tanh):  # type: ignore[no-untyped-def]
-    rows, units = by_input.shape
-    one = np.float32(1.0)
+def through_activation(by_output, activations, by_bias, tanh):  # type: ignore[no-untyped-def]
+    """Make of the gradient [B, units] by a layer's output that by what its activation was given, in place.
+
+    Its sum over the rows goes into `by_bias` [units], in the same pass: a third of the time of two.
+    """
+    rows, units = by_output.shape
+    zero, one = np.float32(0.0), np.float32(1.0)
+    by_bias[:] = zero
     for row in range(rows):
-        for unit in range(units):
-            y = activations[row, unit]
-            if tanh:
-                by_input[row, unit] *= one - y * y
-            elif y <= 0.0:
-                by_input[row, unit] = 0.0
+        if tanh:
+            for unit in range(units):
+                y = activations[row, unit]
+                slope = by_output[row, unit] * (one - y * y)
+                by_output[row, unit] = slope
+                by_bias[unit] += slope
+        else:
+            for unit in range(units):
+                slope = zero if activations[row, unit] <= zero else by_output[row, unit]  # NaN goes on
+                by_output[row, unit] = slope
+                by_bias[unit] += slope
 
 
 @compiled

@@ -1,12 +1,11 @@
 """Matrix products of a fully connected layer, and the one place that decides which library computes them.
 
 Three libraries serve float32 on a processor. MKL is behind every ordinary torch product; on AMD processors it takes a
-256-bit path. oneDNN uses 512-bit registers there and fuses the ReLU, but torch offers it for one linear layer only
-through a private operator. A probe checks once per process that the operator exists, is right and is clearly faster:
-on Zen 5 it halves the time, on Zen 4 the two are within a few per cent.
-
-Where oneDNN wins and the OpenBLAS behind numpy has 512-bit kernels too, OpenBLAS takes what oneDNN is slow at: narrow
-layers, and the weight's gradient, whose operands oneDNN would copy to transpose them.
+256-bit path. oneDNN uses 512-bit registers there and fuses the ReLU (of NaN it makes zero), but torch offers it for one
+linear layer only, through a private operator, slow for narrow layers and for the weight's gradient, whose operands it
+would copy to transpose them. OpenBLAS, behind numpy and scipy, uses 512-bit registers too unless OPENBLAS_CORETYPE
+forbids it; where it wins, `rlkit.nn.mlp` takes whole networks through one compiled call. A probe times the three once
+per process: on Zen 5 the last two need half of MKL's time, on Zen 4 all are within a few per cent.
 
 The three round differently, so a resumed run must take the path its first part took: save `matmul_backend()` and
 restore it with `set_matmul_backend`.
@@ -21,18 +20,15 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from rlkit.errors import UsageError
 from rlkit.types import Floats
 
-Backend: TypeAlias = Literal["mkl", "onednn", "onednn+openblas"]
+Backend: TypeAlias = Literal["mkl", "onednn", "openblas"]
 
 # Below this width oneDNN falls to slow kernels, and MKL is better with the transposed product (see `weight_gradient`).
 THIN = 64
-# What OpenBLAS calls its kernels for processors with 512-bit registers.
-WIDE_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 # Wide, so that noise never decides: on Zen 4 the ratio is 1.02 to 1.08 and two runs of one seed must round alike.
 PROBE_MARGIN = 1.25
 
@@ -57,7 +53,7 @@ def set_matmul_backend(name: str) -> None:
     allowed = get_args(Backend)
     if name not in allowed:
         raise UsageError(f"matmul backend is {name!r}, allowed: {', '.join(allowed)}")
-    if name != "mkl" and not onednn_works():
+    if name == "onednn" and not onednn_works():
         raise UsageError(
             f"matmul backend {name!r} does not work with this torch build or processor.\n"
             "Use 'mkl'; results then differ from the first run by rounding."
@@ -69,10 +65,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False) -> Te
     """The layer's output x W^T + b, [B, out], with the ReLU applied where asked."""
     if _goes_to_onednn(x, weight):
         return _onednn(x, weight, bias, "relu" if relu else "none")
-    if _goes_to_openblas(x):
-        y = torch.from_numpy(_array(x) @ _array(weight).T)
-        y += bias
-        return y.relu_() if relu else y
     if weight.shape[0] < THIN <= weight.shape[1]:
         # A narrow output is computed transposed: MKL needs half the time with the long side last.
         y = torch.addmm(bias.unsqueeze(1), weight, x.t()).t()
@@ -85,10 +77,10 @@ def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """Gradient [B, in] of the layer's input, given the gradient [B, out] of its output."""
     if weight.shape[0] == 1:
         return gradient * weight  # an outer product, a third of the time of `mm`
+    if goes_to_openblas(gradient):
+        return torch.from_numpy(_array(gradient) @ _array(weight))
     if _goes_to_onednn(gradient, weight):
         return _onednn(gradient, weight.t(), None, "none")
-    if _goes_to_openblas(gradient):
-        return torch.from_numpy(_array(gradient) @ _array(weight))
     if _is_thin(weight):
         return torch.mm(weight.t(), gradient.t()).t()
     return torch.mm(gradient, weight)
@@ -96,7 +88,7 @@ def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
 
 def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> None:
     """Write the gradient [out, in] of the layer's weight into `out`."""
-    if _goes_to_openblas(x):
+    if goes_to_openblas(x):
         np.matmul(_array(gradient).T, _array(x), out=_array(out))
     elif _goes_to_onednn(x, out):
         out.copy_(_onednn(gradient.t(), x.t(), None, "none"))
@@ -108,21 +100,12 @@ def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> None:
 
 
 def probe() -> Backend:
-    """The choice for this machine: oneDNN only where it is right and at least `PROBE_MARGIN` times faster."""
-    if not onednn_works():
-        return "mkl"
+    """The choice for this machine: MKL, unless another library is right and at least `PROBE_MARGIN` times faster."""
     seconds = layer_seconds()
-    if seconds["mkl"] < PROBE_MARGIN * seconds["onednn"]:
+    if seconds["mkl"] < PROBE_MARGIN * min(seconds.values()):
         return "mkl"
-    return "onednn+openblas" if numpy_kernels() in WIDE_KERNELS else "onednn"
-
-
-def numpy_kernels() -> str | None:
-    """The processor whose kernels numpy's OpenBLAS took; None where numpy multiplies with another library."""
-    for library in threadpool_info():  # SciPy brings another OpenBLAS, often an older one
-        if "architecture" in library and "numpy" in library["filepath"]:
-            return str(library["architecture"])
-    return None
+    # Where both are, a whole network in one call makes up for products that are a little slower.
+    return "openblas" if seconds["openblas"] < PROBE_MARGIN * seconds["onednn"] else "onednn"
 
 
 def onednn_works() -> bool:
@@ -142,15 +125,19 @@ def onednn_works() -> bool:
     return all(torch.allclose(found, right, atol=1e-3) for found, right in pairs)
 
 
-def layer_seconds(repetitions: int = 12) -> dict[str, float]:
+def layer_seconds(repetitions: int = 12) -> dict[Backend, float]:
     """Least seconds of the three products of one 256x256 layer on 256 rows, by backend, taken in turns.
+
+    Infinity where oneDNN does not work.
 
     The operands change from turn to turn: in an update no product finds its operands in the nearest cache.
     """
     generator = torch.Generator().manual_seed(0)
     operands = torch.randn(4, 2, 256, 256, generator=generator)
-    least = {"mkl": math.inf, "onednn": math.inf}
-    works: dict[str, Callable[[Tensor, Tensor, Tensor], None]] = {"mkl": _by_mkl, "onednn": _by_onednn}
+    least: dict[Backend, float] = {"mkl": math.inf, "onednn": math.inf, "openblas": math.inf}
+    works: dict[Backend, Callable[[Tensor, Tensor, Tensor], None]] = {"mkl": _by_mkl, "openblas": _by_openblas}
+    if onednn_works():
+        works["onednn"] = _by_onednn
     with torch.inference_mode():
         out = torch.empty(256, 256)
         for turn in range(repetitions):
@@ -174,17 +161,26 @@ def _by_onednn(x: Tensor, weight: Tensor, out: Tensor) -> None:
     _onednn(gradient, weight.t(), None, "none")
 
 
+def _by_openblas(x: Tensor, weight: Tensor, out: Tensor) -> None:
+    gradient = _array(x) @ _array(weight).T
+    gradient += _array(weight[0])
+    np.maximum(gradient, 0, out=gradient)
+    np.matmul(gradient.T, _array(x), out=_array(out))
+    np.matmul(gradient, _array(weight))
+
+
 def _is_thin(weight: Tensor) -> bool:
     return weight.shape[1] < THIN <= weight.shape[0]
 
 
 def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
     wide = min(*weight.shape, x.shape[0]) >= THIN
-    return wide and x.dtype == torch.float32 and x.is_cpu and matmul_backend() != "mkl"
+    return wide and x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "onednn"
 
 
-def _goes_to_openblas(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "onednn+openblas"
+def goes_to_openblas(x: Tensor) -> bool:
+    """Whether OpenBLAS computes the products of these rows."""
+    return x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "openblas"
 
 
 def _array(tensor: Tensor) -> Floats:

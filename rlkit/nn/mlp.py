@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, cast, get_args
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from rlkit.errors import UsageError
 from rlkit.nn import linear
-from rlkit.nn.compiled_mlp import forward_row
+from rlkit.nn.compiled_mlp import forward, forward_row, through_activation
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
@@ -85,7 +86,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs [..., out_features] for inputs [..., in_features]."""
         rows = x if x.dim() == 2 else x.reshape(-1, self.widths[0])
-        y = _differentiable(rows, self.flat, self.layer_views(), self.activation, self.output)
+        y = _differentiable(rows, self.flat, self._current_views(), self.activation, self.output)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.widths[-1])
 
     def trace(self, x: Tensor) -> Trace:
@@ -99,10 +100,10 @@ class MLP(nn.Module):
         >>> trace.weight_gradient(torch.ones_like(trace.output)).shape == net.flat.shape
         True
         """
-        layers = self.layer_views()
+        views = self._current_views()
         with torch.no_grad():
-            activations = _activations(x, layers, self.activation, self.output)
-            return Trace((x, *activations), layers, self.activation, self.output)
+            activations = _activations(x, views, self.activation, self.output)
+            return Trace((x, *activations), views.layers, self.activation, self.output)
 
     def numpy_forward(self, x: Floats) -> Floats:
         """Outputs [N, out_features] for inputs [N, in_features], without torch's dispatcher.
@@ -195,13 +196,13 @@ def perceptron(x: Tensor, flat: Tensor, widths: Sequence[int], output: Output = 
     >>> perceptron(torch.ones(2, 3), torch.ones(4), (3, 1)).tolist()
     [[4.0], [4.0]]
     """
-    return _differentiable(x, flat, _split(flat.detach(), widths), "relu", output)
+    return _differentiable(x, flat, _Views(flat, widths), "relu", output)
 
 
-def _differentiable(x: Tensor, flat: Tensor, layers: Layers, activation: Activation, output: Output) -> Tensor:
+def _differentiable(x: Tensor, flat: Tensor, views: _Views, activation: Activation, output: Output) -> Tensor:
     if torch.is_grad_enabled() and (flat.requires_grad or x.requires_grad):
-        return cast(Tensor, _OneNode.apply(x, flat, layers, activation, output))  # type: ignore[no-untyped-call]
-    return _activations(x, layers, activation, output)[-1]
+        return cast(Tensor, _OneNode.apply(x, flat, views, activation, output))  # type: ignore[no-untyped-call]
+    return _activations(x, views, activation, output)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,25 +248,28 @@ class Trace:
 class _Views:
     """Views of one flat parameter, as torch layers and as numpy arrays; they keep that memory alive."""
 
-    def __init__(self, flat: nn.Parameter, widths: Sequence[int]) -> None:
+    def __init__(self, flat: Tensor, widths: Sequence[int]) -> None:
         self.address = flat.data_ptr()
         self.layers = _split(flat.detach(), widths)
-        self.numpy_layers: list[tuple[Floats, Floats]] = []
         self.widths = np.array(widths)
         if flat.is_cpu:
             self.array: Floats = flat.detach().numpy()
-            self.numpy_layers = [(weight.numpy().T, bias.numpy()) for weight, bias in self.layers]
+
+    @cached_property
+    def numpy_layers(self) -> list[tuple[Floats, Floats]]:
+        """Weight [in, out] and bias of each layer, for a network on the CPU."""
+        return [(weight.numpy().T, bias.numpy()) for weight, bias in self.layers]
 
 
 class _OneNode(torch.autograd.Function):
     """The whole network as one differentiable function of its input and its flat parameter."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, flat: Tensor, layers: Layers, activation: Activation, output: Output) -> Tensor:
-        activations = _activations(x, layers, activation, output)
+    def forward(ctx: Any, x: Tensor, flat: Tensor, views: _Views, activation: Activation, output: Output) -> Tensor:
+        activations = _activations(x, views, activation, output)
         # `flat` is saved only so that autograd refuses a backward after the weights were changed in place.
         ctx.save_for_backward(flat, x, *activations)
-        ctx.layers, ctx.activation, ctx.output = layers, activation, output
+        ctx.layers, ctx.activation, ctx.output = views.layers, activation, output
         return activations[-1]
 
     @staticmethod
@@ -281,16 +285,35 @@ class _OneNode(torch.autograd.Function):
         return x_gradient, flat_gradient, None, None, None
 
 
-def _activations(x: Tensor, layers: Layers, activation: Activation, output: Output) -> list[Tensor]:
+def _activations(x: Tensor, views: _Views, activation: Activation, output: Output) -> list[Tensor]:
     """Output of every layer after its activation; the last is the network's output."""
+    if linear.goes_to_openblas(x):
+        return _compiled_activations(x, views, activation, output)
     activations: list[Tensor] = []
-    for weight, bias in layers[:-1]:
+    *hidden, last = views.layers
+    for weight, bias in hidden:
         x = linear.linear(x, weight, bias, relu=activation == "relu")
         if activation == "tanh":
             _tanh_(x)
         activations.append(x)
-    y = linear.linear(x, *layers[-1], relu=output == "relu")
+    y = linear.linear(x, *last, relu=output == "relu")
     activations.append(y.tanh_() if output == "tanh" else y)
+    return activations
+
+
+def _compiled_activations(x: Tensor, views: _Views, activation: Activation, output: Output) -> list[Tensor]:
+    """The same by one compiled call, which adds a bias and takes a ReLU in one pass."""
+    rows, widths = len(x), views.widths
+    memory = np.empty(rows * int(widths[1:].sum()), np.float32)
+    forward(views.array, widths, np.ascontiguousarray(x.detach().numpy()), memory, activation == "tanh")
+    activations, used = [], 0
+    for width in widths[1:].tolist():
+        activations.append(torch.from_numpy(memory[used : used + rows * width].reshape(rows, width)))
+        used += rows * width
+    if output == "tanh":
+        activations[-1].tanh_()
+    elif output == "relu":
+        activations[-1].relu_()
     return activations
 
 
@@ -323,21 +346,35 @@ def _backward(
     """Write each layer's gradient into `flat_gradient` and return that of the network's input from a column on."""
     widths = [x.shape[1] for x in inputs] + [gradient.shape[1]]
     gradients = None if flat_gradient is None else _split(flat_gradient, widths)
-    for index in reversed(range(len(layers))):
+    if gradients is not None:
+        torch.sum(gradient, 0, out=gradients[-1][1])
+    for index in reversed(range(1, len(layers))):
         if gradients is not None:
-            weight_out, bias_out = gradients[index]
-            linear.weight_gradient(gradient, inputs[index], weight_out)
-            torch.sum(gradient, 0, out=bias_out)
-        weight = layers[index][0]
-        if index == 0:
-            return None if first_column is None else linear.input_gradient(gradient, weight[:, first_column:])
-        gradient = linear.input_gradient(gradient, weight)
-        if activation == "tanh":
-            torch.ops.aten.tanh_backward.grad_input(gradient, inputs[index], grad_input=gradient)
-        else:
-            # inputs[index] is a ReLU's output, zero exactly where its gradient is; `gradient` is ours to overwrite.
-            torch.ops.aten.threshold_backward.grad_input(gradient, inputs[index], 0, grad_input=gradient)
-    return None
+            linear.weight_gradient(gradient, inputs[index], gradients[index][0])
+        gradient = linear.input_gradient(gradient, layers[index][0])
+        by_bias = None if gradients is None else gradients[index - 1][1]
+        _through_activation_(gradient, inputs[index], activation, by_bias)
+    if gradients is not None:
+        linear.weight_gradient(gradient, inputs[0], gradients[0][0])
+    return None if first_column is None else linear.input_gradient(gradient, layers[0][0][:, first_column:])
+
+
+def _through_activation_(gradient: Tensor, y: Tensor, activation: Activation, by_bias: Tensor | None) -> None:
+    """Make of the gradient by a hidden layer's output `y` that by what its activation was given, in place.
+
+    Its sum over the rows, the bias's gradient, goes into `by_bias`.
+    """
+    if linear.goes_to_openblas(y):
+        total = np.empty(y.shape[1], np.float32) if by_bias is None else by_bias.numpy()
+        through_activation(gradient.numpy(), y.numpy(), total, activation == "tanh")
+        return
+    if activation == "tanh":
+        torch.ops.aten.tanh_backward.grad_input(gradient, y, grad_input=gradient)
+    else:
+        # a ReLU's output is zero exactly where its gradient is
+        torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+    if by_bias is not None:
+        torch.sum(gradient, 0, out=by_bias)
 
 
 def _split(flat: Tensor, widths: Sequence[int]) -> Layers:

@@ -50,8 +50,17 @@ def test_where_no_network_is_compiled_other_kernels_do_not_matter(
     try:
         restore_matmul_backend({"matmul_backend": "mkl", "blas_kernels": "Katmai"})
         assert not caplog.records
-        if linear.onednn_works():
-            restore_matmul_backend({"matmul_backend": "onednn+openblas", "blas_kernels": "Katmai"})
-            assert "began with BLAS kernels for Katmai" in caplog.text
+        restore_matmul_backend({"matmul_backend": "openblas", "blas_kernels": "Katmai"})
+        assert "began with BLAS kernels for Katmai" in caplog.text
+    finally:
+        linear.set_matmul_backend(before)
+
+
+def test_a_run_of_a_mixture_that_is_no_more_goes_on_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    before = linear.matmul_backend()
+    try:
+        restore_matmul_backend({"matmul_backend": "onednn+openblas"})
+        assert linear.matmul_backend() == "openblas"
+        assert "began with onednn+openblas, where now openblas computes" in caplog.text
     finally:
         linear.set_matmul_backend(before)
