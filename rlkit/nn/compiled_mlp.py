@@ -150,16 +150,21 @@ def take_tanh(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def adam_step(flat, gradient, mean, square, steps, learning_rate, beta1, beta2, eps, max_norm):  # type: ignore[no-untyped-def]
-    """One step of Adam (Kingma and Ba 2015) against the gradient, shortened to `max_norm`."""
-    scale = np.float32(min(1.0, max_norm / (math.sqrt(np.dot(gradient, gradient)) + 1e-6)))
+def adam_step(  # type: ignore[no-untyped-def]
+    flat, gradient, mean, square, steps, learning_rate, beta1, beta2, eps, weight_decay, max_norm
+):
+    """One step of Adam (Kingma and Ba 2015) against the gradient, shortened to `max_norm`, with an L2 penalty added."""
+    scale = np.float32(1.0)
+    if max_norm < np.inf:
+        scale = np.float32(min(1.0, max_norm / (math.sqrt(np.dot(gradient, gradient)) + 1e-6)))
+    decay = np.float32(weight_decay)
     keep_mean, keep_square = np.float32(beta1), np.float32(beta2)
     new_mean, new_square = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
     step = np.float32(learning_rate / (1.0 - beta1**steps))
-    correction = np.float32(math.sqrt(1.0 - beta2**steps))
+    correction = np.float32(1.0 / math.sqrt(1.0 - beta2**steps))
     small = np.float32(eps)
     for i in range(len(flat)):
-        slope = gradient[i] * scale
+        slope = gradient[i] * scale + decay * flat[i]
         mean[i] = keep_mean * mean[i] + new_mean * slope
         square[i] = keep_square * square[i] + new_square * slope * slope
-        flat[i] -= step * mean[i] / (np.sqrt(square[i]) / correction + small)
+        flat[i] -= step * mean[i] / (np.sqrt(square[i]) * correction + small)

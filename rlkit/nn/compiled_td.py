@@ -68,8 +68,8 @@ class CompiledTD:
             self._double, self._squared, self._activations, self._gradients, self._gradient, error,
         )  # fmt: skip
         adam_step(
-            flat, self._gradient, adam.exp_avg.numpy(), adam.exp_avg_sq.numpy(), int(adam.steps), adam.learning_rate,
-            adam.betas[0], adam.betas[1], adam.eps, self._max_norm,
+            flat, self._gradient, adam.exp_avg.numpy(), adam.exp_avg_sq.numpy(), adam.steps, adam.learning_rate,
+            adam.betas[0], adam.betas[1], adam.eps, adam.weight_decay, self._max_norm,
         )  # fmt: skip
         return loss, error
 

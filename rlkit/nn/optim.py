@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rlkit.errors import CheckpointError
+from rlkit.nn.compiled_mlp import adam_step
+
+LARGEST = 2**18
+"""Parameters up to which compiled code is the faster one on a CPU; torch's kernel may take several threads."""
 
 
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1), the same numbers as `torch.optim.Adam` up to rounding.
 
     It takes the gradient as an argument, because an agent has it from `torch.autograd.grad`: nothing is accumulated
-    and nothing has to be zeroed. A step costs a quarter of `torch.optim.Adam`'s.
+    and nothing has to be zeroed. A step of 70,000 parameters costs a fifth of `torch.optim.Adam`'s.
 
     Args:
         parameter: The vector to change in place.
@@ -40,13 +46,21 @@ class Adam:
         self.weight_decay = weight_decay
         self.exp_avg = torch.zeros_like(parameter, requires_grad=False)
         self.exp_avg_sq = torch.zeros_like(parameter, requires_grad=False)
-        # On the parameter's device, because the fused kernel reads it there.
-        self.steps = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        self.steps = 0
+        fits = parameter.dim() == 1 and parameter.numel() <= LARGEST
+        self._is_compiled = fits and parameter.is_cpu and parameter.dtype == torch.float32
 
     def step(self, gradient: Tensor) -> None:
         """Move the parameter once against `gradient`."""
+        self.steps += 1
+        if self._is_compiled:
+            flat, moments = self.parameter.detach().numpy(), (self.exp_avg.numpy(), self.exp_avg_sq.numpy())
+            settings = (self.learning_rate, *self.betas, self.eps, self.weight_decay, math.inf)
+            adam_step(flat, np.ascontiguousarray(gradient.numpy()), *moments, self.steps, *settings)
+            return
+        # on the parameter's device, because the fused kernel reads it there
+        steps = torch.full((), self.steps, dtype=torch.float32, device=self.parameter.device)
         with torch.no_grad():
-            self.steps += 1
             # What torch.optim.Adam(fused=True) calls, without its 40 us of bookkeeping.
             torch._fused_adam_(
                 [self.parameter],
@@ -54,7 +68,7 @@ class Adam:
                 [self.exp_avg],
                 [self.exp_avg_sq],
                 [],
-                [self.steps],
+                [steps],
                 lr=self.learning_rate,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
@@ -66,7 +80,7 @@ class Adam:
 
     def state(self) -> dict[str, Any]:
         """Copies of the moments and the step count, for a checkpoint."""
-        return {"exp_avg": self.exp_avg.clone(), "exp_avg_sq": self.exp_avg_sq.clone(), "steps": int(self.steps.item())}
+        return {"exp_avg": self.exp_avg.clone(), "exp_avg_sq": self.exp_avg_sq.clone(), "steps": self.steps}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
@@ -75,7 +89,7 @@ class Adam:
             raise CheckpointError(f"the optimiser's state has shape {found}, the network needs {wanted}")
         self.exp_avg.copy_(state["exp_avg"])
         self.exp_avg_sq.copy_(state["exp_avg_sq"])
-        self.steps.fill_(state["steps"])
+        self.steps = state["steps"]
 
 
 class Momentum:
