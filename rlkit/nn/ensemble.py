@@ -68,8 +68,7 @@ class EnsembleTrace:
 
     def weight_gradient(self, gradient: Tensor) -> Tensor:
         """Gradient of a loss in the layout of `Ensemble.flat`, given its gradient [K, B, out] by the outputs."""
-        sizes = [parameter.numel() for layer in self.members[0].layers for parameter in layer]
-        flat = gradient.new_empty(len(self.members) * sum(sizes))
+        flat = gradient.new_empty(len(self.members) * self.members[0].views.size)
         for trace, by_output, out in zip(self.members, gradient, flat.chunk(len(self.members)), strict=True):
             trace.weight_gradient(by_output, out)
         return flat

@@ -4,8 +4,8 @@ Three libraries serve float32 on a processor. MKL is behind every ordinary torch
 256-bit path. oneDNN uses 512-bit registers there and fuses the ReLU (of NaN it makes zero), but torch offers it for one
 linear layer only, through a private operator, slow for narrow layers and for the weight's gradient, whose operands it
 would copy to transpose them. OpenBLAS, behind numpy and scipy, uses 512-bit registers too unless OPENBLAS_CORETYPE
-forbids it; where it wins, `rlkit.nn.mlp` takes whole networks through one compiled call. A probe times the three once
-per process: on Zen 5 the last two need half of MKL's time, on Zen 4 all are within a few per cent.
+forbids it; where it wins, whole networks go through `rlkit.nn.numpy_mlp` and not through the functions here. A probe
+times the three once per process: on Zen 5 the last two need half of MKL's time, on Zen 4 all are within a few per cent.
 
 The three round differently, so a resumed run must take the path its first part took: save `matmul_backend()` and
 restore it with `set_matmul_backend`.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rlkit.errors import UsageError
-from rlkit.types import Floats
+from rlkit.nn.compiled_mlp import forward
 
 Backend: TypeAlias = Literal["mkl", "onednn", "openblas"]
 
@@ -31,6 +31,8 @@ Backend: TypeAlias = Literal["mkl", "onednn", "openblas"]
 THIN = 64
 # Wide, so that noise never decides: on Zen 4 the ratio is 1.02 to 1.08 and two runs of one seed must round alike.
 PROBE_MARGIN = 1.25
+
+_WIDTH = 256  # of the layer that the probe times
 
 _chosen: Backend | None = None
 
@@ -77,8 +79,6 @@ def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """Gradient [B, in] of the layer's input, given the gradient [B, out] of its output."""
     if weight.shape[0] == 1:
         return gradient * weight  # an outer product, a third of the time of `mm`
-    if goes_to_openblas(gradient):
-        return torch.from_numpy(_array(gradient) @ _array(weight))
     if _goes_to_onednn(gradient, weight):
         return _onednn(gradient, weight.t(), None, "none")
     if _is_thin(weight):
@@ -88,9 +88,7 @@ def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
 
 def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> None:
     """Write the gradient [out, in] of the layer's weight into `out`."""
-    if goes_to_openblas(x):
-        np.matmul(_array(gradient).T, _array(x), out=_array(out))
-    elif _goes_to_onednn(x, out):
+    if _goes_to_onednn(x, out):
         out.copy_(_onednn(gradient.t(), x.t(), None, "none"))
     elif _is_thin(out):
         # The same product transposed: MKL needs half to a fifth of the time with the long side last.
@@ -128,45 +126,50 @@ def onednn_works() -> bool:
 def layer_seconds(repetitions: int = 12) -> dict[Backend, float]:
     """Least seconds of the three products of one 256x256 layer on 256 rows, by backend, taken in turns.
 
-    Infinity where oneDNN does not work.
-
-    The operands change from turn to turn: in an update no product finds its operands in the nearest cache.
+    Infinity where oneDNN does not work. The operands change from turn to turn: in an update no product finds its
+    operands in the nearest cache.
     """
     generator = torch.Generator().manual_seed(0)
-    operands = torch.randn(4, 2, 256, 256, generator=generator)
+    inputs = torch.randn(4, _WIDTH, _WIDTH, generator=generator)
+    layers = torch.randn(4, _WIDTH * (_WIDTH + 1), generator=generator)  # weight and bias in one vector
     least: dict[Backend, float] = {"mkl": math.inf, "onednn": math.inf, "openblas": math.inf}
     works: dict[Backend, Callable[[Tensor, Tensor, Tensor], None]] = {"mkl": _by_mkl, "openblas": _by_openblas}
     if onednn_works():
         works["onednn"] = _by_onednn
     with torch.inference_mode():
-        out = torch.empty(256, 256)
+        out = torch.empty(_WIDTH, _WIDTH)
         for turn in range(repetitions):
             for name, work in works.items():
-                x, weight = operands[turn % len(operands)].unbind()
+                x, layer = inputs[turn % len(inputs)], layers[turn % len(layers)]
                 start = time.perf_counter()
-                work(x, weight, out)
+                work(x, layer, out)
                 least[name] = min(least[name], time.perf_counter() - start)
     return least
 
 
-def _by_mkl(x: Tensor, weight: Tensor, out: Tensor) -> None:
-    gradient = torch.addmm(weight[0], x, weight.t()).relu_()
+def _by_mkl(x: Tensor, layer: Tensor, out: Tensor) -> None:
+    weight, bias = _weight_and_bias(layer)
+    gradient = torch.addmm(bias, x, weight.t()).relu_()
     torch.mm(gradient.t(), x, out=out)
     torch.mm(gradient, weight)
 
 
-def _by_onednn(x: Tensor, weight: Tensor, out: Tensor) -> None:
-    gradient = _onednn(x, weight, weight[0], "relu")
+def _by_onednn(x: Tensor, layer: Tensor, out: Tensor) -> None:
+    weight, bias = _weight_and_bias(layer)
+    gradient = _onednn(x, weight, bias, "relu")
     out.copy_(_onednn(gradient.t(), x.t(), None, "none"))
     _onednn(gradient, weight.t(), None, "none")
 
 
-def _by_openblas(x: Tensor, weight: Tensor, out: Tensor) -> None:
-    gradient = _array(x) @ _array(weight).T
-    gradient += _array(weight[0])
-    np.maximum(gradient, 0, out=gradient)
-    np.matmul(gradient.T, _array(x), out=_array(out))
-    np.matmul(gradient, _array(weight))
+def _by_openblas(x: Tensor, layer: Tensor, out: Tensor) -> None:
+    memory = np.empty(x.numel(), np.float32)
+    gradient = forward(layer.numpy(), np.array([_WIDTH, _WIDTH]), x.numpy(), memory, False)
+    np.matmul(gradient.T, x.numpy(), out=out.numpy())
+    np.matmul(gradient, _weight_and_bias(layer)[0].numpy())
+
+
+def _weight_and_bias(layer: Tensor) -> tuple[Tensor, Tensor]:
+    return layer[:-_WIDTH].view(_WIDTH, _WIDTH), layer[-_WIDTH:]
 
 
 def _is_thin(weight: Tensor) -> bool:
@@ -179,13 +182,8 @@ def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 def goes_to_openblas(x: Tensor) -> bool:
-    """Whether OpenBLAS computes the products of these rows."""
+    """Whether a network on these rows goes through `rlkit.nn.numpy_mlp`."""
     return x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "openblas"
-
-
-def _array(tensor: Tensor) -> Floats:
-    """The tensor's memory as numpy sees it; `numpy()` alone refuses what autograd follows."""
-    return tensor.detach().numpy()
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from rlkit.errors import UsageError
-from rlkit.nn import linear
-from rlkit.nn.compiled_mlp import forward, forward_row, through_activation
+from rlkit.nn import linear, numpy_mlp
+from rlkit.nn.compiled_mlp import forward_row
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
@@ -100,10 +100,8 @@ class MLP(nn.Module):
         >>> trace.weight_gradient(torch.ones_like(trace.output)).shape == net.flat.shape
         True
         """
-        views = self._current_views()
-        with torch.no_grad():
-            activations = _activations(x, views, self.activation, self.output)
-            return Trace((x, *activations), views.layers, self.activation, self.output)
+        views, x = self._current_views(), x.detach()
+        return Trace((x, *_activations(x, views, self.activation, self.output)), views, self.activation, self.output)
 
     def numpy_forward(self, x: Floats) -> Floats:
         """Outputs [N, out_features] for inputs [N, in_features], without torch's dispatcher.
@@ -119,17 +117,17 @@ class MLP(nn.Module):
         views = self._current_views()
         if len(x) == 1 and x.dtype == views.array.dtype == np.float32:
             tanh, output = self.activation == "tanh", _OUTPUTS[self.output]
-            row: Floats = forward_row(views.array, views.widths, np.ascontiguousarray(x[0]), tanh, output)
+            row: Floats = forward_row(views.array, views.width_array, np.ascontiguousarray(x[0]), tanh, output)
             return row[None]
-        *hidden, (last_weight, last_bias) = views.numpy_layers
+        *hidden, (last_weight, last_bias) = views.arrays
         for weight, bias in hidden:
-            x = x @ weight
+            x = x @ weight.T
             x += bias
             if self.activation == "relu":
                 np.maximum(x, 0, out=x)
             else:
                 np.tanh(x, out=x)
-        y = x @ last_weight
+        y = x @ last_weight.T
         y += last_bias
         if self.output == "tanh":
             np.tanh(y, out=y)
@@ -210,7 +208,7 @@ class Trace:
     """One forward pass of an MLP; gradients are right until its weights change."""
 
     activations: tuple[Tensor, ...]  # the input, then every layer's output
-    layers: Layers
+    views: _Views
     activation: Activation
     kind: Output
 
@@ -226,10 +224,8 @@ class Trace:
         """
         flat_gradient = out
         if flat_gradient is None:
-            size = sum(weight.numel() + bias.numel() for weight, bias in self.layers)
-            flat_gradient = self.layers[0][0].new_empty(size)
-        with torch.no_grad():
-            self._backward(gradient, flat_gradient, None)
+            flat_gradient = gradient.new_empty(self.views.size)
+        self._backward(gradient, flat_gradient, None)
         return flat_gradient
 
     def input_gradient(self, gradient: Tensor, first_column: int = 0) -> Tensor:
@@ -237,12 +233,11 @@ class Trace:
 
         Or by the columns of the input from `first_column` on, such as an action.
         """
-        with torch.no_grad():
-            return cast(Tensor, self._backward(gradient, None, first_column))
+        return cast(Tensor, self._backward(gradient, None, first_column))
 
     def _backward(self, gradient: Tensor, flat_gradient: Tensor | None, first_column: int | None) -> Tensor | None:
-        gradient = _before_activation(gradient, self.output, self.kind)
-        return _backward(gradient, self.activations[:-1], self.layers, self.activation, flat_gradient, first_column)
+        gradient = _before_activation(gradient.detach(), self.output, self.kind)
+        return _backward(gradient, self.activations[:-1], self.views, self.activation, flat_gradient, first_column)
 
 
 class _Views:
@@ -251,14 +246,15 @@ class _Views:
     def __init__(self, flat: Tensor, widths: Sequence[int]) -> None:
         self.address = flat.data_ptr()
         self.layers = _split(flat.detach(), widths)
-        self.widths = np.array(widths)
+        self.widths, self.size = tuple(widths), flat.numel()
+        self.width_array = np.array(widths)
         if flat.is_cpu:
             self.array: Floats = flat.detach().numpy()
 
     @cached_property
-    def numpy_layers(self) -> list[tuple[Floats, Floats]]:
-        """Weight [in, out] and bias of each layer, for a network on the CPU."""
-        return [(weight.numpy().T, bias.numpy()) for weight, bias in self.layers]
+    def arrays(self) -> list[tuple[Floats, Floats]]:
+        """Weight [out, in] and bias [out] of each layer, for a network on the CPU."""
+        return numpy_mlp.layer_arrays(self.array, self.widths)
 
 
 class _OneNode(torch.autograd.Function):
@@ -269,51 +265,41 @@ class _OneNode(torch.autograd.Function):
         activations = _activations(x, views, activation, output)
         # `flat` is saved only so that autograd refuses a backward after the weights were changed in place.
         ctx.save_for_backward(flat, x, *activations)
-        ctx.layers, ctx.activation, ctx.output = views.layers, activation, output
+        ctx.views, ctx.activation, ctx.output = views, activation, output
         return activations[-1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         if torch.is_grad_enabled():  # create_graph=True; without this the second derivative would silently be zero
             raise UsageError("an MLP has no second derivatives (create_graph=True); use torch.nn.Sequential for them")
-        flat, *inputs, y = ctx.saved_tensors
+        flat, x, *hidden, y = ctx.saved_tensors
         wants_x, wants_flat = ctx.needs_input_grad[:2]
         flat_gradient = torch.empty_like(flat) if wants_flat else None
         gradient = _before_activation(gradient, y, ctx.output)
         first_column = 0 if wants_x else None
-        x_gradient = _backward(gradient, inputs, ctx.layers, ctx.activation, flat_gradient, first_column)
+        inputs = (x.detach(), *hidden)
+        x_gradient = _backward(gradient, inputs, ctx.views, ctx.activation, flat_gradient, first_column)
         return x_gradient, flat_gradient, None, None, None
 
 
 def _activations(x: Tensor, views: _Views, activation: Activation, output: Output) -> list[Tensor]:
     """Output of every layer after its activation; the last is the network's output."""
     if linear.goes_to_openblas(x):
-        return _compiled_activations(x, views, activation, output)
-    activations: list[Tensor] = []
-    *hidden, last = views.layers
-    for weight, bias in hidden:
-        x = linear.linear(x, weight, bias, relu=activation == "relu")
-        if activation == "tanh":
-            _tanh_(x)
-        activations.append(x)
-    y = linear.linear(x, *last, relu=output == "relu")
-    activations.append(y.tanh_() if output == "tanh" else y)
-    return activations
-
-
-def _compiled_activations(x: Tensor, views: _Views, activation: Activation, output: Output) -> list[Tensor]:
-    """The same by one compiled call, which adds a bias and takes a ReLU in one pass."""
-    rows, widths = len(x), views.widths
-    memory = np.empty(rows * int(widths[1:].sum()), np.float32)
-    forward(views.array, widths, np.ascontiguousarray(x.detach().numpy()), memory, activation == "tanh")
-    activations, used = [], 0
-    for width in widths[1:].tolist():
-        activations.append(torch.from_numpy(memory[used : used + rows * width].reshape(rows, width)))
-        used += rows * width
+        arrays = numpy_mlp.layer_outputs(x.detach().numpy(), views.array, views.width_array, tanh=activation == "tanh")
+        activations = [torch.from_numpy(array) for array in arrays]
+        if output == "relu":
+            activations[-1].relu_()
+    else:
+        activations = []
+        *hidden, last = views.layers
+        for weight, bias in hidden:
+            x = linear.linear(x, weight, bias, relu=activation == "relu")
+            if activation == "tanh":
+                _tanh_(x)
+            activations.append(x)
+        activations.append(linear.linear(x, *last, relu=output == "relu"))
     if output == "tanh":
         activations[-1].tanh_()
-    elif output == "relu":
-        activations[-1].relu_()
     return activations
 
 
@@ -338,43 +324,39 @@ def _before_activation(gradient: Tensor, y: Tensor, output: Output) -> Tensor:
 def _backward(
     gradient: Tensor,
     inputs: Sequence[Tensor],
-    layers: Layers,
+    views: _Views,
     activation: Activation,
     flat_gradient: Tensor | None,
     first_column: int | None,
 ) -> Tensor | None:
     """Write each layer's gradient into `flat_gradient` and return that of the network's input from a column on."""
-    widths = [x.shape[1] for x in inputs] + [gradient.shape[1]]
-    gradients = None if flat_gradient is None else _split(flat_gradient, widths)
-    if gradients is not None:
-        torch.sum(gradient, 0, out=gradients[-1][1])
-    for index in reversed(range(1, len(layers))):
+    if linear.goes_to_openblas(gradient):
+        by_input = numpy_mlp.backward(
+            gradient.numpy(),
+            [x.numpy() for x in inputs],
+            views.arrays,
+            None if flat_gradient is None else numpy_mlp.layer_arrays(flat_gradient.numpy(), views.widths),
+            tanh=activation == "tanh",
+            first_column=first_column,
+        )
+        return None if by_input is None else torch.from_numpy(by_input)
+    layers = views.layers
+    gradients = None if flat_gradient is None else _split(flat_gradient, views.widths)
+    for index in reversed(range(len(layers))):
+        weight = layers[index][0]
         if gradients is not None:
-            linear.weight_gradient(gradient, inputs[index], gradients[index][0])
-        gradient = linear.input_gradient(gradient, layers[index][0])
-        by_bias = None if gradients is None else gradients[index - 1][1]
-        _through_activation_(gradient, inputs[index], activation, by_bias)
-    if gradients is not None:
-        linear.weight_gradient(gradient, inputs[0], gradients[0][0])
-    return None if first_column is None else linear.input_gradient(gradient, layers[0][0][:, first_column:])
-
-
-def _through_activation_(gradient: Tensor, y: Tensor, activation: Activation, by_bias: Tensor | None) -> None:
-    """Make of the gradient by a hidden layer's output `y` that by what its activation was given, in place.
-
-    Its sum over the rows, the bias's gradient, goes into `by_bias`.
-    """
-    if linear.goes_to_openblas(y):
-        total = np.empty(y.shape[1], np.float32) if by_bias is None else by_bias.numpy()
-        through_activation(gradient.numpy(), y.numpy(), total, activation == "tanh")
-        return
-    if activation == "tanh":
-        torch.ops.aten.tanh_backward.grad_input(gradient, y, grad_input=gradient)
-    else:
-        # a ReLU's output is zero exactly where its gradient is
-        torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
-    if by_bias is not None:
-        torch.sum(gradient, 0, out=by_bias)
+            by_weight, by_bias = gradients[index]
+            linear.weight_gradient(gradient, inputs[index], by_weight)
+            torch.sum(gradient, 0, out=by_bias)
+        if index == 0:
+            return None if first_column is None else linear.input_gradient(gradient, weight[:, first_column:])
+        gradient = linear.input_gradient(gradient, weight)
+        if activation == "tanh":
+            torch.ops.aten.tanh_backward.grad_input(gradient, inputs[index], grad_input=gradient)
+        else:
+            # inputs[index] is a ReLU's output, zero exactly where its gradient is; `gradient` is ours to overwrite.
+            torch.ops.aten.threshold_backward.grad_input(gradient, inputs[index], 0, grad_input=gradient)
+    return None
 
 
 def _split(flat: Tensor, widths: Sequence[int]) -> Layers:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 def critic_loss(q_tm1: Tensor, target_tm1: Tensor) -> Tensor:
     """Mean squared error of the critic against fixed targets, a scalar (equation 4)."""
-    return torch.nn.functional.mse_loss(q_tm1, target_tm1)
+    return (q_tm1 - target_tm1).square_().mean()
 
 
 def deterministic_policy_loss(q_tm1: Tensor) -> Tensor:
