@@ -140,7 +140,7 @@ def current_matmul_backend() -> str | None:
 
 def current_blas_kernels() -> str | None:
     """Processors that the loaded BLAS libraries have kernels for, where networks learn with them."""
-    if "rlkit.nn.compiled_mlp" not in sys.modules and current_matmul_backend() != "openblas":
+    if "rlkit.nn.compiled_mlp" not in sys.modules:
         return None
     from threadpoolctl import threadpool_info
 

@@ -41,21 +41,6 @@ def test_other_kernels_than_the_runs_are_told(caplog: pytest.LogCaptureFixture) 
     assert f"began with BLAS kernels for Katmai, here they are for {kernels}" in caplog.text
 
 
-def test_where_no_network_is_compiled_other_kernels_do_not_matter(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """DDPG's run notes them where DQN was trained before it in the same process."""
-    monkeypatch.delitem(sys.modules, "rlkit.nn.compiled_mlp")
-    before = linear.matmul_backend()
-    try:
-        restore_matmul_backend({"matmul_backend": "mkl", "blas_kernels": "Katmai"})
-        assert not caplog.records
-        restore_matmul_backend({"matmul_backend": "openblas", "blas_kernels": "Katmai"})
-        assert "began with BLAS kernels for Katmai" in caplog.text
-    finally:
-        linear.set_matmul_backend(before)
-
-
 def test_a_run_of_a_mixture_that_is_no_more_goes_on_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     before = linear.matmul_backend()
     try:
