@@ -32,14 +32,8 @@ ENV, WARM_UP, STEPS = "HalfCheetah-v5", 1_000, 3_000
 BETWEEN = "everything between"
 # Part of the table -> what is timed, as module and name; an earlier part's calls may lie within a later one's.
 PARTS = {
-    "wide products (256x256)": (),  # told from the narrow ones by their shapes
-    "narrow products (first and last layers)": (
-        ("rlkit.nn.linear", "linear"),
-        ("rlkit.nn.linear", "input_gradient"),
-        ("rlkit.nn.linear", "weight_gradient"),
-    ),
-    "forward passes by OpenBLAS": (("rlkit.nn.numpy_mlp", "layer_outputs"),),
-    "backward passes by OpenBLAS": (("rlkit.nn.numpy_mlp", "backward"),),
+    "forward passes": (("rlkit.nn.mlp", "_activations"),),
+    "backward passes": (("rlkit.nn.mlp", "_backward"),),
     "Adam": (("rlkit.nn.optim", "Adam.step"),),
     "target networks": (("rlkit.nn.ensemble", "Ensemble.polyak_"), ("rlkit.nn.mlp", "MLP.polyak_")),
     "noise for target actions": (("rlkit.agents.off_policy", "OffPolicyAgent.normal_noise"),),
@@ -72,7 +66,7 @@ class Clock:
         @functools.wraps(function)
         def timed(*arguments: Any, **options: Any) -> Any:
             self._hand_over()
-            self._running.append(self._part_of(part, arguments))
+            self._running.append(part)
             try:
                 return function(*arguments, **options)
             finally:
@@ -80,10 +74,6 @@ class Clock:
                 self.calls[self._running.pop()] += 1
 
         return timed
-
-    def _part_of(self, part: str, arguments: tuple[Any, ...]) -> str:
-        wide, narrow, *_ = PARTS
-        return wide if part == narrow and min(*arguments[0].shape, *arguments[1].shape) >= min(HIDDEN) else part
 
 
 def running_clock() -> Clock:
