@@ -139,7 +139,7 @@ def current_matmul_backend() -> str | None:
 
 
 def current_blas_kernels() -> str | None:
-    """Processors that the loaded BLAS libraries have kernels for, where networks learn with them."""
+    """Processors that the loaded BLAS libraries have kernels for, where networks of ours act or learn with them."""
     if "rlkit.nn.compiled_mlp" not in sys.modules:
         return None
     from threadpoolctl import threadpool_info

@@ -68,7 +68,7 @@ class EnsembleTrace:
 
     def weight_gradient(self, gradient: Tensor) -> Tensor:
         """Gradient of a loss in the layout of `Ensemble.flat`, given its gradient [K, B, out] by the outputs."""
-        flat = gradient.new_empty(len(self.members) * self.members[0].views.size)
+        flat = gradient.new_empty(sum(trace.views.flat.numel() for trace in self.members))
         for trace, by_output, out in zip(self.members, gradient, flat.chunk(len(self.members)), strict=True):
             trace.weight_gradient(by_output, out)
         return flat

@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from rlkit.errors import UsageError
@@ -34,15 +35,18 @@ PROBE_MARGIN = 1.25
 
 _WIDTH = 256  # of the layer that the probe times
 
-_chosen: Backend | None = None
+_chosen: dict[bool, Backend] = {}  # by whether torch has one thread
 
 
 def matmul_backend() -> Backend:
-    """Which libraries compute float32 products on the CPU; probes on the first call (about 50 ms)."""
-    global _chosen
-    if _chosen is None:
-        _chosen = probe()
-    return _chosen
+    """Which library computes float32 products on the CPU, with as many threads as torch has now.
+
+    Probes on the first call: half a second, most of which loads compiled code.
+    """
+    alone = torch.get_num_threads() == 1
+    if alone not in _chosen:
+        _chosen[alone] = probe()
+    return _chosen[alone]
 
 
 def set_matmul_backend(name: str) -> None:
@@ -51,7 +55,6 @@ def set_matmul_backend(name: str) -> None:
     Raises:
         UsageError: the name is unknown, or this torch build or processor cannot do it.
     """
-    global _chosen
     allowed = get_args(Backend)
     if name not in allowed:
         raise UsageError(f"matmul backend is {name!r}, allowed: {', '.join(allowed)}")
@@ -60,7 +63,7 @@ def set_matmul_backend(name: str) -> None:
             f"matmul backend {name!r} does not work with this torch build or processor.\n"
             "Use 'mkl'; results then differ from the first run by rounding."
         )
-    _chosen = cast(Backend, name)
+    _chosen[torch.get_num_threads() == 1] = cast(Backend, name)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False) -> Tensor:
@@ -98,8 +101,13 @@ def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> None:
 
 
 def probe() -> Backend:
-    """The choice for this machine: MKL, unless another library is right and at least `PROBE_MARGIN` times faster."""
+    """The choice for this machine: MKL, unless another library is right and at least `PROBE_MARGIN` times faster.
+
+    OpenBLAS only on one thread: two wait for each other on a busy machine, where a layer took 50 times as long.
+    """
     seconds = layer_seconds()
+    if max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas") > 1:
+        seconds["openblas"] = math.inf
     if seconds["mkl"] < PROBE_MARGIN * min(seconds.values()):
         return "mkl"
     # Where both are, a whole network in one call makes up for products that are a little slower.
@@ -181,9 +189,9 @@ def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
     return wide and x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "onednn"
 
 
-def goes_to_openblas(x: Tensor) -> bool:
-    """Whether a network on these rows goes through `rlkit.nn.numpy_mlp`."""
-    return x.dtype == torch.float32 and x.is_cpu and matmul_backend() == "openblas"
+def goes_to_openblas(*tensors: Tensor) -> bool:
+    """Whether these rows and parameters go through `rlkit.nn.numpy_mlp`."""
+    return all(x.dtype == torch.float32 and x.is_cpu for x in tensors) and matmul_backend() == "openblas"
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:

@@ -15,15 +15,14 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from rlkit.errors import UsageError
 from rlkit.nn import linear, numpy_mlp
 from rlkit.nn.compiled_mlp import forward_row
+from rlkit.types import Floats
 
-Floats: TypeAlias = npt.NDArray[np.float32]
 Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 Output: TypeAlias = Literal["linear", "tanh", "relu"]
 Activation: TypeAlias = Literal["relu", "tanh"]
@@ -200,7 +199,8 @@ def perceptron(x: Tensor, flat: Tensor, widths: Sequence[int], output: Output = 
 def _differentiable(x: Tensor, flat: Tensor, views: _Views, activation: Activation, output: Output) -> Tensor:
     if torch.is_grad_enabled() and (flat.requires_grad or x.requires_grad):
         return cast(Tensor, _OneNode.apply(x, flat, views, activation, output))  # type: ignore[no-untyped-call]
-    return _activations(x, views, activation, output)[-1]
+    # a copy, so that who keeps it does not keep the other layers' outputs, which may lie in one block with it
+    return _activations(x, views, activation, output)[-1].clone()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +221,13 @@ class Trace:
         """Gradient of a loss in the layout of `MLP.flat`, given its gradient [B, out] by the output.
 
         Written into `out` where given.
+
+        Raises:
+            UsageError: a shape is another one; likewise `input_gradient`.
         """
-        flat_gradient = out
-        if flat_gradient is None:
-            flat_gradient = gradient.new_empty(self.views.size)
+        flat_gradient = torch.empty_like(self.views.flat) if out is None else out
+        if flat_gradient.shape != self.views.flat.shape:
+            raise UsageError(f"out has shape {tuple(flat_gradient.shape)}, it must be {tuple(self.views.flat.shape)}")
         self._backward(gradient, flat_gradient, None)
         return flat_gradient
 
@@ -236,6 +239,8 @@ class Trace:
         return cast(Tensor, self._backward(gradient, None, first_column))
 
     def _backward(self, gradient: Tensor, flat_gradient: Tensor | None, first_column: int | None) -> Tensor | None:
+        if gradient.shape != self.output.shape:  # compiled code would read beyond it
+            raise UsageError(f"the gradient has shape {tuple(gradient.shape)}, the output {tuple(self.output.shape)}")
         gradient = _before_activation(gradient.detach(), self.output, self.kind)
         return _backward(gradient, self.activations[:-1], self.views, self.activation, flat_gradient, first_column)
 
@@ -244,12 +249,13 @@ class _Views:
     """Views of one flat parameter, as torch layers and as numpy arrays; they keep that memory alive."""
 
     def __init__(self, flat: Tensor, widths: Sequence[int]) -> None:
+        self.flat = flat.detach()
         self.address = flat.data_ptr()
-        self.layers = _split(flat.detach(), widths)
-        self.widths, self.size = tuple(widths), flat.numel()
+        self.layers = _split(self.flat, widths)
+        self.widths = tuple(widths)
         self.width_array = np.array(widths)
         if flat.is_cpu:
-            self.array: Floats = flat.detach().numpy()
+            self.array: Floats = self.flat.numpy()
 
     @cached_property
     def arrays(self) -> list[tuple[Floats, Floats]]:
@@ -263,7 +269,7 @@ class _OneNode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, flat: Tensor, views: _Views, activation: Activation, output: Output) -> Tensor:
         activations = _activations(x, views, activation, output)
-        # `flat` is saved only so that autograd refuses a backward after the weights were changed in place.
+        # `flat` is saved only so that autograd refuses a backward after torch has changed the weights in place.
         ctx.save_for_backward(flat, x, *activations)
         ctx.views, ctx.activation, ctx.output = views, activation, output
         return activations[-1]
@@ -284,7 +290,7 @@ class _OneNode(torch.autograd.Function):
 
 def _activations(x: Tensor, views: _Views, activation: Activation, output: Output) -> list[Tensor]:
     """Output of every layer after its activation; the last is the network's output."""
-    if linear.goes_to_openblas(x):
+    if linear.goes_to_openblas(x, views.flat):
         arrays = numpy_mlp.layer_outputs(x.detach().numpy(), views.array, views.width_array, tanh=activation == "tanh")
         activations = [torch.from_numpy(array) for array in arrays]
         if output == "relu":
@@ -330,7 +336,7 @@ def _backward(
     first_column: int | None,
 ) -> Tensor | None:
     """Write each layer's gradient into `flat_gradient` and return that of the network's input from a column on."""
-    if linear.goes_to_openblas(gradient):
+    if linear.goes_to_openblas(gradient, views.flat):
         by_input = numpy_mlp.backward(
             gradient.numpy(),
             [x.numpy() for x in inputs],

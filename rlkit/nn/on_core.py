@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from rlkit.nn.cores import Core, Memory
 from rlkit.nn.ensemble import Ensemble, EnsembleTrace
 from rlkit.nn.flat import flatten_parameters
-from rlkit.nn.mlp import MLP, Floats, Trace
+from rlkit.nn.mlp import MLP, Trace
 from rlkit.nn.recurrent_actor_critic import Sequences
+from rlkit.types import Floats
 
 HeadT = TypeVar("HeadT", bound=MLP | Ensemble)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlkit.errors import CheckpointError
+from rlkit.errors import CheckpointError, UsageError
 from rlkit.nn.compiled_mlp import adam_step
 
 LARGEST = 2**18
@@ -51,12 +51,19 @@ class Adam:
         self._is_compiled = fits and parameter.is_cpu and parameter.dtype == torch.float32
 
     def step(self, gradient: Tensor) -> None:
-        """Move the parameter once against `gradient`."""
+        """Move the parameter once against `gradient`.
+
+        Raises:
+            UsageError: the gradient has another shape or type than the parameter.
+        """
+        if gradient.shape != self.parameter.shape or gradient.dtype != self.parameter.dtype:
+            found, wanted = (f"{tuple(x.shape)} {x.dtype}" for x in (gradient, self.parameter))
+            raise UsageError(f"the gradient is {found}, the parameter {wanted}: they must be alike")
         self.steps += 1
         if self._is_compiled:
             flat, moments = self.parameter.detach().numpy(), (self.exp_avg.numpy(), self.exp_avg_sq.numpy())
-            settings = (self.learning_rate, *self.betas, self.eps, self.weight_decay, math.inf)
-            adam_step(flat, np.ascontiguousarray(gradient.numpy()), *moments, self.steps, *settings)
+            settings = (float(self.learning_rate), *self.betas, self.eps, self.weight_decay, math.inf)
+            adam_step(flat, np.ascontiguousarray(gradient.detach().numpy()), *moments, self.steps, *settings)
             return
         # on the parameter's device, because the fused kernel reads it there
         steps = torch.full((), self.steps, dtype=torch.float32, device=self.parameter.device)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkit.nn.flat import initialise_uniform
-from rlkit.nn.mlp import Floats
+from rlkit.types import Floats
 
 LARGEST_SCALE, LARGEST_SHIFT = 3.0, 5.0  # r_max and d_max of Ioffe 2017, section 4
 EPSILON = 1e-3  # of Ioffe's experiments and of Bhatt et al. 2024

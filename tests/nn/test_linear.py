@@ -1,7 +1,9 @@
 import math
 
 import pytest
+from threadpoolctl import threadpool_limits
 
+from rlkit.assembly import limited_threads
 from rlkit.errors import UsageError
 from rlkit.nn import linear
 
@@ -38,5 +40,22 @@ def test_every_backend_is_timed():
     ],
 )
 def test_another_library_is_chosen_only_where_it_is_clearly_faster(monkeypatch, seconds, backend):
-    monkeypatch.setattr(linear, "layer_seconds", lambda: seconds)
-    assert linear.probe() == backend
+    monkeypatch.setattr(linear, "layer_seconds", lambda: dict(seconds))
+    with threadpool_limits(1):
+        assert linear.probe() == backend
+
+
+def test_openblas_is_not_chosen_for_several_threads(monkeypatch):
+    monkeypatch.setattr(linear, "layer_seconds", lambda: {"mkl": 2.0, "onednn": 1.5, "openblas": 1.0})
+    pool = {"user_api": "blas", "num_threads": 2}
+    monkeypatch.setattr(linear, "threadpool_info", lambda: [pool])
+    assert linear.probe() == "onednn"
+
+
+def test_another_number_of_threads_has_a_choice_of_its_own(monkeypatch):
+    monkeypatch.setattr(linear, "_chosen", {True: "openblas"})
+    monkeypatch.setattr(linear, "probe", lambda: "mkl")
+    with limited_threads(2):
+        assert linear.matmul_backend() == "mkl"
+    with limited_threads(1):
+        assert linear.matmul_backend() == "openblas"

@@ -95,6 +95,57 @@ def test_what_is_not_a_number_is_not_hidden(backend, activation):
         assert trace.input_gradient(torch.ones(70, 3))[7].isnan().all() == (activation == "tanh")
 
 
+def test_a_gradient_of_another_shape_is_refused(backend):
+    net = MLP(5, (96,), 3, generator=generator())
+    with torch.inference_mode():
+        trace = net.trace(torch.randn(4, 5, generator=generator(1)))
+        for shape in ((400, 3), (4, 1), (3,)):
+            with pytest.raises(UsageError, match=r"the gradient has shape .* the output \(4, 3\)"):
+                trace.input_gradient(torch.ones(shape))
+            with pytest.raises(UsageError, match=r"the gradient has shape .* the output \(4, 3\)"):
+                trace.weight_gradient(torch.ones(shape))
+        with pytest.raises(UsageError, match=r"out has shape \(100,\)"):
+            trace.weight_gradient(torch.ones(4, 3), out=torch.zeros(100))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 70])
+@pytest.mark.parametrize("layout", ["columns", "strided", "expanded"])
+def test_inputs_and_gradients_may_lie_in_memory_as_they_like(backend, rows, layout):
+    net = MLP(5, (96, 80), 3, generator=generator())
+
+    def laid_out(values):
+        if layout == "columns":
+            return values.t().contiguous().t()
+        if layout == "strided":
+            return torch.stack([values, values], dim=2).flatten(1)[:, ::2]
+        return values[:1].expand(rows, -1)
+
+    x = laid_out(torch.randn(rows, 5, generator=generator(1)))
+    gradient = laid_out(torch.randn(rows, 3, generator=generator(2)))
+    with torch.inference_mode():
+        trace, same = net.trace(x), net.trace(x.contiguous())
+        torch.testing.assert_close(trace.output, same.output, atol=1e-6, rtol=1e-5)
+        plainly = gradient.contiguous()
+        torch.testing.assert_close(trace.weight_gradient(gradient), same.weight_gradient(plainly), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(trace.input_gradient(gradient), same.input_gradient(plainly), atol=1e-6, rtol=1e-5)
+
+
+def test_an_output_that_is_kept_keeps_nothing_else(backend):
+    net = MLP(5, (96, 80), 3, generator=generator())
+    with torch.no_grad():
+        y = net(torch.ones(70, 5))
+    owner = y.numpy()
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    assert owner.size == 70 * 3
+
+
+def test_a_network_and_rows_of_other_types_are_refused(backend):
+    net = MLP(5, (96,), 3, generator=generator()).double()
+    with pytest.raises(RuntimeError, match="dtype"), torch.no_grad():
+        net(torch.ones(70, 5))
+
+
 def test_gradients_accumulate_over_two_backward_calls():
     net = MLP(3, (8,), 1, generator=generator())
     x = torch.randn(4, 3, generator=generator(1))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rlkit.errors import CheckpointError
+from rlkit.errors import CheckpointError, UsageError
 from rlkit.nn import optim
 from rlkit.nn.optim import Adam, Momentum
 
@@ -20,6 +20,22 @@ def test_steps_equal_those_of_torch(monkeypatch, weight_decay, largest):
         theirs.grad = gradient
         right.step()
     torch.testing.assert_close(mine, theirs.detach(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", [torch.ones(1, 10), torch.ones(9), torch.ones(10, dtype=torch.float64)])
+def test_a_gradient_unlike_the_parameter_is_refused(gradient):
+    adam = Adam(torch.zeros(10), 1e-2)
+    with pytest.raises(UsageError, match=r"the parameter \(10,\) torch.float32: they must be alike"):
+        adam.step(gradient)
+    assert adam.steps == 0
+
+
+@pytest.mark.parametrize("gradient", [torch.ones(20)[::2], torch.ones(1).expand(10), torch.ones(10).requires_grad_()])
+def test_a_gradient_may_lie_in_memory_as_it_likes(gradient):
+    moved, plainly = torch.zeros(10), torch.zeros(10)
+    Adam(moved, torch.tensor(1e-2)).step(gradient)
+    Adam(plainly, 1e-2).step(torch.ones(10))
+    torch.testing.assert_close(moved, plainly)
 
 
 def test_momentum_moves_as_torchs_does_and_goes_on_from_its_state():
