@@ -106,7 +106,7 @@ def probe() -> Backend:
     OpenBLAS only on one thread: two wait for each other on a busy machine, where a layer took 50 times as long.
     """
     seconds = layer_seconds()
-    if max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas") > 1:
+    if any(pool["num_threads"] > 1 for pool in threadpool_info() if pool["user_api"] == "blas"):
         seconds["openblas"] = math.inf
     if seconds["mkl"] < PROBE_MARGIN * min(seconds.values()):
         return "mkl"

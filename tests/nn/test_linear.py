@@ -45,11 +45,18 @@ def test_another_library_is_chosen_only_where_it_is_clearly_faster(monkeypatch, 
         assert linear.probe() == backend
 
 
-def test_openblas_is_not_chosen_for_several_threads(monkeypatch):
+@pytest.mark.parametrize(
+    ("pools", "backend"),
+    [
+        ([{"user_api": "blas", "num_threads": 2}], "onednn"),
+        ([{"user_api": "openmp", "num_threads": 2}, {"user_api": "blas", "num_threads": 1}], "openblas"),
+        ([], "openblas"),  # a BLAS that threadpoolctl does not know
+    ],
+)
+def test_openblas_is_not_chosen_for_several_threads(monkeypatch, pools, backend):
     monkeypatch.setattr(linear, "layer_seconds", lambda: {"mkl": 2.0, "onednn": 1.5, "openblas": 1.0})
-    pool = {"user_api": "blas", "num_threads": 2}
-    monkeypatch.setattr(linear, "threadpool_info", lambda: [pool])
-    assert linear.probe() == "onednn"
+    monkeypatch.setattr(linear, "threadpool_info", lambda: pools)
+    assert linear.probe() == backend
 
 
 def test_another_number_of_threads_has_a_choice_of_its_own(monkeypatch):
