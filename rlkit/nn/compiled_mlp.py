@@ -106,7 +106,7 @@ def backward(flat, widths, x, memory, by_output, scratch, gradient, tanh):  # ty
 def through_activation(by_output, activations, by_bias, tanh):  # type: ignore[no-untyped-def]
     """Make of the gradient [B, units] by a layer's output that by what its activation was given, in place.
 
-    Its sum over the rows goes into `by_bias` [units], in the same pass: a third of the time of two.
+    Its sum over the rows goes into `by_bias` [units], in the same pass: less than half of the time of torch's two.
     """
     rows, units = by_output.shape
     zero, one = np.float32(0.0), np.float32(1.0)

@@ -5,7 +5,7 @@ Three libraries serve float32 on a processor. MKL is behind every ordinary torch
 linear layer only, through a private operator, slow for narrow layers and for the weight's gradient, whose operands it
 would copy to transpose them. OpenBLAS, behind numpy and scipy, uses 512-bit registers too unless OPENBLAS_CORETYPE
 forbids it; where it wins, whole networks go through `rlkit.nn.numpy_mlp` and not through the functions here. A probe
-times the three once per process: on Zen 5 the last two need half of MKL's time, on Zen 4 all are within a few per cent.
+times the three once per process: on Zen 5 the last two need half of MKL's time, on Zen 4 all are much alike.
 
 The three round differently, so a resumed run must take the path its first part took: save `matmul_backend()` and
 restore it with `set_matmul_backend`.

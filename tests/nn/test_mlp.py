@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rlkit.errors import UsageError
-from rlkit.nn import linear
+from rlkit.nn import linear, numpy_mlp
 from rlkit.nn.mlp import MLP
 
 
@@ -144,6 +144,19 @@ def test_a_network_and_rows_of_other_types_are_refused(backend):
     net = MLP(5, (96,), 3, generator=generator()).double()
     with pytest.raises(RuntimeError, match="dtype"), torch.no_grad():
         net(torch.ones(70, 5))
+
+
+def test_openblas_takes_both_passes_and_only_where_it_is_chosen(backend, monkeypatch):
+    """Else every comparison above would hold too, by another library's products."""
+    taken = []
+    for name in ("layer_outputs", "backward"):
+        work = getattr(numpy_mlp, name)
+        monkeypatch.setattr(numpy_mlp, name, lambda *a, _n=name, _w=work, **k: (taken.append(_n), _w(*a, **k))[1])
+    net = MLP(5, (96,), 3, generator=generator())
+    with torch.inference_mode():
+        net.trace(torch.ones(70, 5)).weight_gradient(torch.ones(70, 3))
+    net(torch.ones(70, 5)).sum().backward()
+    assert taken == (["layer_outputs", "backward"] * 2 if backend == "openblas" else [])
 
 
 def test_gradients_accumulate_over_two_backward_calls():

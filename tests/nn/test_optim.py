@@ -22,6 +22,15 @@ def test_steps_equal_those_of_torch(monkeypatch, weight_decay, largest):
     torch.testing.assert_close(mine, theirs.detach(), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("size", "times"), [(10, 1), (11, 0)])
+def test_compiled_code_takes_vectors_up_to_a_size(monkeypatch, size, times):
+    taken = []
+    monkeypatch.setattr(optim, "LARGEST", 10)
+    monkeypatch.setattr(optim, "adam_step", lambda *arguments: taken.append(arguments))
+    Adam(torch.zeros(size), 1e-2).step(torch.ones(size))
+    assert len(taken) == times
+
+
 @pytest.mark.parametrize("gradient", [torch.ones(1, 10), torch.ones(9), torch.ones(10, dtype=torch.float64)])
 def test_a_gradient_unlike_the_parameter_is_refused(gradient):
     adam = Adam(torch.zeros(10), 1e-2)
