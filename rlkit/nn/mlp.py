@@ -240,7 +240,8 @@ class Trace:
 
     def _backward(self, gradient: Tensor, flat_gradient: Tensor | None, first_column: int | None) -> Tensor | None:
         if gradient.shape != self.output.shape:  # compiled code would read beyond it
-            raise UsageError(f"the gradient has shape {tuple(gradient.shape)}, the output {tuple(self.output.shape)}")
+            found, wanted = tuple(gradient.shape), tuple(self.output.shape)
+            raise UsageError(f"the gradient has shape {found}, the output {wanted}: they must be alike")
         gradient = _before_activation(gradient.detach(), self.output, self.kind)
         return _backward(gradient, self.activations[:-1], self.views, self.activation, flat_gradient, first_column)
 
